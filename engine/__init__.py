@@ -1,0 +1,1 @@
+"""Pinflow: git-native declarative workflows, every run pinned to one commit."""

@@ -1,0 +1,57 @@
+"""Settings: read once from the environment by a composition root, frozen, and passed on as arguments.
+
+Never imported by `dsl`, `core` or the `validate` path (reading the environment there would break determinism,
+and importing pydantic-settings would triple the time of a hook).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SourceSettings(BaseModel):
+    """A git repository, a branch and a folder in it that the daemon watches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    url: str
+    """A path on this machine, or an https, ssh or file URL."""
+    branch: str = "main"
+    folder: str = "workflows"
+    """Definitions are the YAML files in it; `functions/` in it holds the code of `python_function`."""
+    poll_interval: float = Field(default=30.0, ge=0.2)
+    """Seconds between two looks at the remote; a local repository is also watched."""
+    max_deletions: int = Field(default=10, ge=0)
+    """More retired definitions in one revision than this (and more than half of all) hold the revision."""
+
+
+class Settings(BaseSettings):
+    """What a process needs to know. Every field is read from `PINFLOW_<NAME>`; lists and objects as JSON."""
+
+    model_config = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore")
+
+    database_url: str = "postgresql+asyncpg://pinflow:pinflow@127.0.0.1:5433/pinflow"
+    temporal_address: str = "127.0.0.1:7233"
+    temporal_namespace: str = "default"
+    task_queue: str = "pinflow"
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    data_dir: Path = Path(".pinflow")
+    """Mirrors of git repositories and the cache of function bundles stand below it."""
+    sources: tuple[SourceSettings, ...] = ()
+    http_allow: tuple[str, ...] = ()
+    """Hosts, addresses or CIDR blocks that `http_request` may reach although they are private."""
+    function_packages: tuple[str, ...] = ()
+    """Installed packages whose functions `python_function` may call besides the bundle's own."""
+    reconcile_interval: float = Field(default=15.0, gt=0)
+    max_concurrent_activities: int = Field(default=100, gt=0)
+    max_concurrent_runs: int = Field(default=1000, gt=0)
+    """Open runs a worker keeps in its cache; a small cache replays and collapses throughput."""
+    log_format: str = "json"
+    log_level: str = "INFO"
+    drain_timeout: float = Field(default=20.0, gt=0)
+    """Seconds a process that is asked to stop gives to what is under way."""

@@ -1,0 +1,1 @@
+"""Postgres: models, named queries per aggregate, migrations. The only room that imports SQLAlchemy."""

@@ -1,0 +1,90 @@
+"""The connection to Postgres, and the one door at which its errors become ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from engine.errors import Unavailable
+
+# SQLSTATE classes after which the same statement can succeed later: connection, resources, operator intervention
+# (which is also what a server that starts up or shuts down says), serialization failure and deadlock.
+_TRANSIENT_CLASSES = ("08", "53", "57", "40")
+
+
+class Database:
+    """A pool of connections to one Postgres. Made once per process, closed by `aclose`.
+
+    Raises `Unavailable` from both context managers when Postgres is away, starting or out of connections.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            # A restarted Postgres leaves dead connections in the pool. A ping per checkout would cost a round trip
+            # on every request; instead a broken connection invalidates the pool and the caller sees one 503.
+            pool_pre_ping=False,
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 60,
+                "server_settings": {"statement_timeout": "60000", "idle_in_transaction_session_timeout": "60000"},
+            },
+        )
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed at the end of the block, rolled back if it raises."""
+        with _translated():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in autocommit, for reads: no BEGIN and COMMIT round trips."""
+        with _translated():
+            async with self._engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` unless Postgres answers within two seconds."""
+        try:
+            async with asyncio.timeout(2), self.read() as connection:
+                await connection.execute(text("SELECT 1"))
+        except TimeoutError as error:
+            raise Unavailable("Postgres did not answer within 2 s") from error
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+
+class _translated:
+    """Map the driver's errors that time heals to `Unavailable`; let our own and programming errors pass."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or not _is_transient(error):
+            return
+        raise Unavailable("Postgres is away", retry_after=2) from error
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, PoolTimeout | InterfaceError | ConnectionError | OSError):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        state = str(getattr(error.orig, "sqlstate", "") or "")
+        return state[:2] in _TRANSIENT_CLASSES or (isinstance(error, OperationalError) and not state)
+    return False

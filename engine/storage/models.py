@@ -1,0 +1,375 @@
+"""The tables. Every one says what a row is and what may change in it.
+
+Times are `timestamptz` in UTC. Digests are lower-case hex sha256. Ids of runs, approvals and decisions are
+UUIDv7-like text made before the transaction, so that an unknown outcome of a commit can be looked up by id.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# Constraint names are fixed, so that Alembic can name them again and a violation can be recognised by name.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Declarative base; Python types map to Postgres' own."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own convention
+        str: Text,
+        bytes: LargeBinary,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        list[str]: ARRAY(Text),
+    }
+
+
+class Blob(Base):
+    """Content by its digest: definition text, compiled form, bundle of functions, large payload. Never updated.
+
+    `kind` is `definition`, `compiled`, `bundle` or `payload`; only payloads may be deleted, after their run.
+    """
+
+    __tablename__ = "blobs"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    content: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Source(Base):
+    """A git repository, a branch and a folder in it, with its condition and the live pointer.
+
+    `live_seq` is the sequence number of the live revision and moves by compare-and-set only; 0 means none yet.
+    `observed_sha` is the last tip seen, registered or not.
+    """
+
+    __tablename__ = "sources"
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    url: Mapped[str]
+    branch: Mapped[str]
+    folder: Mapped[str]
+    live_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    live_sha: Mapped[str] = mapped_column(server_default="")
+    observed_sha: Mapped[str] = mapped_column(server_default="")
+    condition: Mapped[str] = mapped_column(server_default="Unknown")
+    reason: Mapped[str] = mapped_column(server_default="")
+    message: Mapped[str] = mapped_column(server_default="")
+    condition_since: Mapped[datetime] = mapped_column(server_default=func.now())
+    checked_at: Mapped[datetime | None]
+    sync_requested_at: Mapped[datetime | None]
+
+
+class Revision(Base):
+    """A first-parent commit of a source's branch, in the order in which it was taken. Never updated.
+
+    `status` is REGISTERED or REJECTED; a rejected one changed nothing that is live.
+    """
+
+    __tablename__ = "revisions"
+    __table_args__ = (UniqueConstraint("source_id", "seq"), Index(None, "sha"))
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    seq: Mapped[int] = mapped_column(BigInteger)
+    sha: Mapped[str]
+    parent_sha: Mapped[str]
+    tree_sha: Mapped[str] = mapped_column(comment="of the source's folder; empty if the commit lacks it")
+    status: Mapped[str]
+    history_rewritten: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    author: Mapped[str]
+    author_email: Mapped[str]
+    committer: Mapped[str]
+    committed_at: Mapped[datetime]
+    subject: Mapped[str]
+    bundle_digest: Mapped[str] = mapped_column(server_default="")
+    registered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RevisionProblem(Base):
+    """One located fault of a rejected revision."""
+
+    __tablename__ = "revision_problems"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revisions.id"), index=True)
+    file: Mapped[str]
+    line: Mapped[int]
+    column: Mapped[int]
+    code: Mapped[str]
+    path: Mapped[str]
+    message: Mapped[str]
+    hint: Mapped[str]
+
+
+class WorkflowDefinition(Base):
+    """A name of a source that is or was deployed. `retired_seq` is set when a complete tree lacked it."""
+
+    __tablename__ = "workflow_definitions"
+    __table_args__ = (UniqueConstraint("source_id", "name"), Index(None, "name"))
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    name: Mapped[str]
+    live_version_id: Mapped[int | None] = mapped_column(BigInteger)
+    path: Mapped[str]
+    retired_seq: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkflowVersion(Base):
+    """A definition's content as of the commit that brought it. Never updated, never deleted while a run points at it.
+
+    The same bytes with the same functions are the same version, also after a revert.
+    """
+
+    __tablename__ = "workflow_versions"
+    __table_args__ = (UniqueConstraint("source_id", "name", "digest", "compiled_digest", "bundle_digest"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    name: Mapped[str]
+    commit_sha: Mapped[str] = mapped_column(index=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    path: Mapped[str]
+    digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    compiled_digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    bundle_digest: Mapped[str] = mapped_column(server_default="", comment="empty unless it uses functions")
+    git_blob: Mapped[str] = mapped_column(comment="object id in git, for the auditor")
+    dsl: Mapped[str]
+    version: Mapped[str]
+    title: Mapped[str]
+    description: Mapped[str]
+    labels: Mapped[dict[str, Any]]
+    uses_functions: Mapped[bool]
+
+
+class VersionRange(Base):
+    """From which to which revision a version was the live one: `from_seq <= seq < to_seq`, open while `to_seq` is null."""
+
+    __tablename__ = "version_ranges"
+    __table_args__ = (
+        Index("ix_version_ranges_lookup", "source_id", "name", "from_seq"),
+        Index(
+            "uq_version_ranges_open", "source_id", "name", unique=True, postgresql_where=text("to_seq IS NULL")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    name: Mapped[str]
+    version_id: Mapped[int] = mapped_column(ForeignKey("workflow_versions.id"), index=True)
+    path: Mapped[str]
+    from_seq: Mapped[int] = mapped_column(BigInteger)
+    to_seq: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class WorkflowExecution(Base):
+    """One run. The pin columns are written once; `status` moves forward only (see `core/states.py`)."""
+
+    __tablename__ = "workflow_executions"
+    __table_args__ = (
+        Index("ix_workflow_executions_workflow_id", "workflow", "id"),
+        Index("ix_workflow_executions_commit_sha_id", "commit_sha", "id"),
+        Index("ix_workflow_executions_revision_sha", "revision_sha"),
+        Index(
+            "ix_workflow_executions_open",
+            "status",
+            postgresql_where=text("status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    workflow: Mapped[str]
+    version_id: Mapped[int] = mapped_column(ForeignKey("workflow_versions.id"), index=True)
+    commit_sha: Mapped[str]
+    revision_sha: Mapped[str]
+    digest: Mapped[str]
+    compiled_digest: Mapped[str]
+    bundle_digest: Mapped[str]
+    dsl: Mapped[str]
+    inputs: Mapped[dict[str, Any]]
+    title: Mapped[str] = mapped_column(server_default="")
+    status: Mapped[str] = mapped_column(server_default="PENDING")
+    started_by: Mapped[str]
+    outputs: Mapped[Any | None] = mapped_column(JSONB)
+    error: Mapped[Any | None] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime | None] = mapped_column(comment="when the reconciler last compared it with Temporal")
+
+
+class IdempotencyKey(Base):
+    """One key of one caller, the hash of its request, and the run it led to (promise P2). Never updated."""
+
+    __tablename__ = "idempotency_keys"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[str]
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TaskState(Base):
+    """How a task of a run stands, as the run itself said last (its last step, or a query by the reconciler)."""
+
+    __tablename__ = "task_states"
+
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.id"), primary_key=True)
+    task: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    status: Mapped[str]
+    skip_reason: Mapped[str] = mapped_column(server_default="")
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    outputs: Mapped[Any | None] = mapped_column(JSONB)
+    error: Mapped[Any | None] = mapped_column(JSONB)
+
+
+class TaskAttempt(Base):
+    """One attempt of a task's activity, written by the worker in batches.
+
+    A worker killed inside a local activity starts again with attempt 1 and a later `scheduled_at`: hence the key.
+    `phase` is 0 for started and 1 for ended; a row moves forward only.
+    """
+
+    __tablename__ = "task_attempts"
+
+    execution_id: Mapped[str] = mapped_column(primary_key=True)
+    task: Mapped[str] = mapped_column(primary_key=True)
+    scheduled_at: Mapped[datetime] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    phase: Mapped[int]
+    status: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    worker: Mapped[str] = mapped_column(server_default="")
+    error: Mapped[Any | None] = mapped_column(JSONB)
+
+
+class ApprovalRequest(Base):
+    """A task that waits for people. The row is the judge: the first resolution wins, by compare-and-set on PENDING.
+
+    `policy` holds approvers, required_approvals, prevent_self_approval, form, on_timeout, escalate_to.
+    """
+
+    __tablename__ = "approval_requests"
+    __table_args__ = (
+        UniqueConstraint("execution_id", "task"),
+        Index("ix_approval_requests_open", "status", postgresql_where=text("status = 'PENDING'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.id"), index=True)
+    task: Mapped[str]
+    workflow: Mapped[str]
+    commit_sha: Mapped[str]
+    message: Mapped[str]
+    policy: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(server_default="PENDING")
+    requested_at: Mapped[datetime]
+    deadline_at: Mapped[datetime | None]
+    remind_at: Mapped[datetime | None]
+    escalated: Mapped[bool] = mapped_column(server_default=text("false"))
+    resolved_at: Mapped[datetime | None]
+
+
+class ApprovalDecision(Base):
+    """What one person said of one request: one voice each, the last word before the resolution counts."""
+
+    __tablename__ = "approval_decisions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    approval_id: Mapped[str] = mapped_column(ForeignKey("approval_requests.id"), index=True)
+    position: Mapped[int] = mapped_column(BigInteger, Identity())
+    by: Mapped[str]
+    decision: Mapped[str]
+    comment: Mapped[str] = mapped_column(server_default="")
+    form: Mapped[Any | None] = mapped_column(JSONB)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class OutboxMessage(Base):
+    """Something Temporal must be told, written in the transaction that promised it. Deleted once done.
+
+    `kind` is `start`, `approval` or `cancel`. After too many failures `parked_at` is set and others pass.
+    """
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("ix_outbox_due", "due_at", postgresql_where=text("parked_at IS NULL")),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    kind: Mapped[str]
+    execution_id: Mapped[str] = mapped_column(index=True)
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    last_error: Mapped[str] = mapped_column(server_default="")
+    parked_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """Who did what to what, in the transaction that did it (promise P6). A trigger refuses UPDATE, DELETE and TRUNCATE."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_commit_sha_id", "commit_sha", "id"), Index("ix_audit_execution_id", "execution_id"))
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str]
+    action: Mapped[str]
+    source: Mapped[str] = mapped_column(server_default="")
+    workflow: Mapped[str] = mapped_column(server_default="")
+    execution_id: Mapped[str] = mapped_column(server_default="")
+    commit_sha: Mapped[str] = mapped_column(server_default="")
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class Token(Base):
+    """A bearer token: only its sha256 is kept. `roles` are viewer, operator, approver, admin."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str]
+    hash: Mapped[str] = mapped_column(unique=True)
+    roles: Mapped[list[str]]
+    groups: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
