@@ -1,0 +1,1 @@
+"""The only Temporal client: start, signal, cancel, query, describe; dispatcher, reconciler, payload storage."""
