@@ -1,0 +1,1 @@
+"""`pinflow up`: a real Postgres and a real Temporal from wheels, and the processes of Pinflow, supervised."""

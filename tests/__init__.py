@@ -1,0 +1,1 @@
+"""The tests; sorted by cost, each folder mirrors `engine/`."""

@@ -1,0 +1,75 @@
+"""Fixtures that all tests share. Servers are real, and start only if a test asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.git import Repository
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test sees no PINFLOW_ variable but those it sets: it must not talk to the developer's own stack."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("PINFLOW_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def git_repo(tmp_path: Path) -> Repository:
+    """An empty repository with branch `main`."""
+    return Repository(tmp_path / "source")
+
+
+# Imports stand inside of the fixtures: unit tests of the language should not pay for SQLAlchemy.
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[object]:
+    """A real Postgres server (`tests.support.postgres.TestPostgres`), one per test process."""
+    from tests.support.postgres import running_postgres
+
+    async with running_postgres() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(postgres: object) -> AsyncIterator[str]:
+    """The URL of a fresh database with all tables and no rows; dropped after the test, with its connections."""
+    from tests.support.postgres import TestPostgres
+
+    assert isinstance(postgres, TestPostgres)
+    url = await postgres.fresh_database()
+    yield url
+    await postgres.drop_database(url.rpartition("/")[2])
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database(database_url: str) -> AsyncIterator[object]:
+    """An `engine.storage.database.Database` on a fresh database."""
+    from engine.storage.database import Database
+
+    opened = Database(database_url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def temporal_server() -> AsyncIterator[object]:
+    """A real Temporal dev server (`engine.stack.temporal.EmbeddedTemporal`), in memory, one per test process."""
+    from tests.support.temporal import running_temporal
+
+    async with running_temporal() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def temporal(temporal_server: object) -> str:
+    """host:port of the session's Temporal, with the search attributes of Pinflow; use task queues of your own."""
+    return str(getattr(temporal_server, "address"))  # noqa: B009
