@@ -181,8 +181,13 @@ class EmbeddedPostgres:
             )
 
     async def _run(self, program: Path, *arguments: str) -> str:
-        done = await asyncio.to_thread(
-            subprocess.run,
+        done = await asyncio.to_thread(self._run_to_its_end, program, *arguments)
+        if done.returncode != 0:
+            raise Misconfigured(f"{program.name} failed on {self._folder}", hint=done.stderr.strip()[-800:])
+        return done.stdout
+
+    def _run_to_its_end(self, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [program, *arguments],
             capture_output=True,
             text=True,
@@ -190,9 +195,6 @@ class EmbeddedPostgres:
             cwd="/",
             **self._as_owner,
         )
-        if done.returncode != 0:
-            raise Misconfigured(f"{program.name} failed on {self._folder}", hint=done.stderr.strip()[-800:])
-        return done.stdout
 
     async def _adopt(self) -> bool:
         """Take over a living server of this folder, proved by a real log-in (a pid or an open port proves nothing)."""
