@@ -1,0 +1,47 @@
+"""What an activity knows about its attempt, and what the worker lends to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import structlog
+
+    from engine.activities.bundles import BundleStore
+    from engine.activities.egress import HttpClient
+    from engine.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What one worker process shares between all its activities. Made and closed by the composition root."""
+
+    settings: Settings
+    http: HttpClient
+    """Guarded by the egress rules: use it instead of a client of your own."""
+    bundles: BundleStore
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityContext:
+    """One attempt of one task.
+
+    `timeout` is in seconds and is what remained when the attempt began (None: no limit). `idempotency_key` is the
+    same over all attempts of the task, also after a worker was killed: hand it to the target of a side effect.
+    """
+
+    execution_id: str
+    workflow: str
+    source: str
+    commit_sha: str
+    bundle_digest: str
+    task: str
+    attempt: int
+    idempotency_key: str
+    timeout: float | None
+    workbench: Workbench
+    log: structlog.typing.FilteringBoundLogger
+    heartbeat: Callable[[], None]
+    """Tell Temporal that the attempt is alive. The door already does so at the needed interval."""
