@@ -12,7 +12,6 @@ Any other payload goes outside when it is larger than 128 KiB.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -32,7 +31,7 @@ from temporalio.converter import (
 from temporalio.exceptions import ApplicationError
 
 from engine.errors import Unavailable
-from engine.storage import payloads as rows
+from engine.storage import blobs
 from engine.storage.database import Database
 
 DRIVER_NAME = "registry"
@@ -76,7 +75,7 @@ class RegistryStorageDriver(StorageDriver):
         for payload in payloads:
             is_definition = payload.metadata.get(MARK) == DEFINITION
             content = payload.data if is_definition else payload.SerializeToString(deterministic=True)
-            digest = hashlib.sha256(content).hexdigest()
+            digest = blobs.digest_of(content)
             claims.append(
                 StorageDriverClaim({"digest": digest} | ({} if is_definition else {"form": "payload"}))
             )
@@ -119,13 +118,13 @@ class RegistryStorageDriver(StorageDriver):
         for pause in _pauses():
             try:
                 async with self._database.read() as connection:
-                    content = (await rows.load(connection, [digest])).get(digest)
+                    content = await blobs.get(connection, digest)
             except Unavailable as error:
                 problem = str(error)
             else:
                 if content is None:
                     problem = "it is not in the registry"
-                elif hashlib.sha256(content).hexdigest() != digest:
+                elif blobs.digest_of(content) != digest:
                     problem = "its bytes in the registry are not those of its digest"
                 else:
                     self._cache.put(digest, content)
@@ -138,7 +137,7 @@ class RegistryStorageDriver(StorageDriver):
         for pause in _pauses():
             try:
                 async with self._database.begin() as connection:
-                    await rows.store(connection, kind, contents)
+                    await blobs.put(connection, kind, contents)
             except Unavailable as error:
                 problem = error
                 await asyncio.sleep(pause)

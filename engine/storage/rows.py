@@ -1,0 +1,22 @@
+"""Rows as plain dicts: what leaves this room carries no type of SQLAlchemy."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from sqlalchemy import Executable
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+Record: TypeAlias = dict[str, Any]
+"""One row: column name → value."""
+
+
+async def one(connection: AsyncConnection, query: Executable, values: Record | None = None) -> Record | None:
+    """The only row of the answer, or None."""
+    row = (await connection.execute(query, values)).one_or_none()
+    return None if row is None else dict(row._mapping)
+
+
+async def many(connection: AsyncConnection, query: Executable, values: Record | None = None) -> list[Record]:
+    """All rows of the answer."""
+    return [dict(row._mapping) for row in await connection.execute(query, values)]
