@@ -136,7 +136,7 @@ class WorkflowDefinition(Base):
     """A name of a source that is or was deployed. `retired_seq` is set when a complete tree lacked it."""
 
     __tablename__ = "workflow_definitions"
-    __table_args__ = (UniqueConstraint("source_id", "name"), Index(None, "name"))
+    __table_args__ = (UniqueConstraint("source_id", "name"), Index(None, "name"), Index(None, "source_id", "path"))
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))

@@ -175,6 +175,12 @@ def _create_tables() -> None:
         sa.UniqueConstraint("source_id", "name", name=op.f("uq_workflow_definitions_source_id_name")),
     )
     op.create_index(op.f("ix_workflow_definitions_name"), "workflow_definitions", ["name"], unique=False)
+    op.create_index(
+        op.f("ix_workflow_definitions_source_id_path"),
+        "workflow_definitions",
+        ["source_id", "path"],
+        unique=False,
+    )
     op.create_table(
         "workflow_versions",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),

@@ -1,0 +1,233 @@
+"""Named queries for definitions, their versions and the revisions they came with: the reading half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, Text, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.storage.models import Revision, RevisionProblem
+
+AnyRow = Row[Any]
+
+_VERSION = """v.id AS version_id, v.name, v.commit_sha, v.digest, v.compiled_digest, v.bundle_digest, v.git_blob,
+    v.dsl, v.version, v.title, v.description, v.labels, v.uses_functions"""
+
+_LIVE = f"""
+    SELECT s.id AS source_id, s.name AS source, s.live_sha AS revision_sha, d.path, {_VERSION}
+    FROM workflow_definitions d
+    JOIN sources s ON s.id = d.source_id
+    JOIN workflow_versions v ON v.id = d.live_version_id
+"""
+
+_RESOLVE_LATEST = text(_LIVE + " WHERE d.name = :name AND (:source = '' OR s.name = :source) ORDER BY s.name")
+
+
+async def live_by_name(connection: AsyncConnection, name: str, source: str = "") -> Sequence[AnyRow]:
+    """The live version of `name` in each source that has one (or in `source` alone), with the source's live commit."""
+    return (await connection.execute(_RESOLVE_LATEST, {"name": name, "source": source})).all()
+
+
+# The upper end is the prefix followed by a letter above f, so that the index on sha serves the search.
+_REVISIONS_BY_PREFIX = text(
+    """
+    SELECT r.source_id, s.name AS source, r.sha, r.seq, r.status
+    FROM revisions r JOIN sources s ON s.id = r.source_id
+    WHERE r.sha >= :prefix AND r.sha < :prefix || 'g' AND (:source = '' OR s.name = :source)
+    ORDER BY r.sha, s.name, r.seq DESC LIMIT 200
+    """
+)
+
+
+async def revisions_by_prefix(connection: AsyncConnection, prefix: str, source: str = "") -> Sequence[AnyRow]:
+    """Revisions whose SHA begins with `prefix` (lower-case hex), at most 200, the newest of each source first."""
+    return (await connection.execute(_REVISIONS_BY_PREFIX, {"prefix": prefix, "source": source})).all()
+
+
+_VERSION_AT = text(
+    f"""
+    SELECT s.id AS source_id, s.name AS source, :sha AS revision_sha, g.path, {_VERSION}
+    FROM version_ranges g
+    JOIN sources s ON s.id = g.source_id
+    JOIN workflow_versions v ON v.id = g.version_id
+    WHERE g.source_id = :source_id AND g.name = :name AND g.from_seq <= :seq AND (g.to_seq IS NULL OR g.to_seq > :seq)
+    """
+)
+
+
+async def version_at(
+    connection: AsyncConnection, source_id: int, name: str, *, seq: int, sha: str
+) -> AnyRow | None:
+    """The version of `name` that was live at the revision `seq` (whose commit is `sha`), or None."""
+    parameters = {"source_id": source_id, "name": name, "seq": seq, "sha": sha}
+    return (await connection.execute(_VERSION_AT, parameters)).one_or_none()
+
+
+_NAMES = text(
+    """
+    SELECT s.name AS source, d.name, d.live_version_id IS NULL AS retired
+    FROM workflow_definitions d JOIN sources s ON s.id = d.source_id ORDER BY d.name, s.name LIMIT :limit
+    """
+)
+
+
+async def names(connection: AsyncConnection, limit: int = 5000) -> Sequence[AnyRow]:
+    """Names that are or were deployed: `source`, `name`, `retired`."""
+    return (await connection.execute(_NAMES, {"limit": limit})).all()
+
+
+_LIST = text(
+    f"""
+    SELECT s.name AS source, d.path, d.retired_seq, {_VERSION}
+    FROM workflow_definitions d
+    JOIN sources s ON s.id = d.source_id
+    LEFT JOIN workflow_versions v ON v.id = d.live_version_id
+    WHERE d.live_version_id IS NOT NULL
+      AND (d.name, s.name) > (:after_name, :after_source) AND (:source = '' OR s.name = :source)
+    ORDER BY d.name, s.name LIMIT :limit
+    """
+)
+
+
+async def list_live(
+    connection: AsyncConnection, *, limit: int, after: tuple[str, str] = ("", ""), source: str = ""
+) -> Sequence[AnyRow]:
+    """Live definitions in order of (name, source), those after `after` only."""
+    parameters = {"limit": limit, "after_name": after[0], "after_source": after[1], "source": source}
+    return (await connection.execute(_LIST, parameters)).all()
+
+
+_DEFINITIONS = text(
+    """
+    SELECT s.id AS source_id, s.name AS source, d.path, d.live_version_id, r.sha AS retired_sha, r.registered_at AS retired_at
+    FROM workflow_definitions d
+    JOIN sources s ON s.id = d.source_id
+    LEFT JOIN revisions r ON r.source_id = d.source_id AND r.seq = d.retired_seq
+    WHERE d.name = :name AND (:source = '' OR s.name = :source) ORDER BY s.name
+    """
+)
+
+
+async def definitions(connection: AsyncConnection, name: str, source: str = "") -> Sequence[AnyRow]:
+    """Where `name` is or was deployed, one row per source."""
+    return (await connection.execute(_DEFINITIONS, {"name": name, "source": source})).all()
+
+
+_SPANS = text(
+    f"""
+    SELECT s.name AS source, g.path, g.from_seq, g.to_seq, f.sha AS from_sha, f.registered_at AS from_at,
+           t.sha AS to_sha, t.registered_at AS to_at, {_VERSION}
+    FROM version_ranges g
+    JOIN sources s ON s.id = g.source_id
+    JOIN workflow_versions v ON v.id = g.version_id
+    JOIN revisions f ON f.source_id = g.source_id AND f.seq = g.from_seq
+    LEFT JOIN revisions t ON t.source_id = g.source_id AND t.seq = g.to_seq
+    WHERE g.source_id = :source_id AND g.name = :name AND (:before = 0 OR g.from_seq < :before)
+    ORDER BY g.from_seq DESC LIMIT :limit
+    """
+)
+
+
+async def spans(
+    connection: AsyncConnection, source_id: int, name: str, *, limit: int, before: int = 0
+) -> Sequence[AnyRow]:
+    """When which version of `name` was live, newest first, those that began before revision `before` only."""
+    parameters = {"source_id": source_id, "name": name, "limit": limit, "before": before}
+    return (await connection.execute(_SPANS, parameters)).all()
+
+
+_REVISIONS = text(
+    """
+    SELECT r.id, s.name AS source, r.seq, r.sha, r.parent_sha, r.status, r.history_rewritten, r.author, r.author_email,
+           r.committer, r.committed_at, r.subject, r.bundle_digest, r.registered_at,
+           (SELECT count(*) FROM revision_problems p WHERE p.revision_id = r.id) AS problem_count
+    FROM revisions r JOIN sources s ON s.id = r.source_id
+    WHERE (:source = '' OR s.name = :source) AND (:before = 0 OR r.id < :before)
+      AND (:sha = '' OR r.sha = :sha)
+    ORDER BY r.id DESC LIMIT :limit
+    """
+)
+
+
+async def list_revisions(
+    connection: AsyncConnection, *, limit: int, before: int = 0, source: str = "", sha: str = ""
+) -> Sequence[AnyRow]:
+    """Revisions, newest first; of one source, or of one commit, if asked."""
+    parameters = {"limit": limit, "before": before, "source": source, "sha": sha}
+    return (await connection.execute(_REVISIONS, parameters)).all()
+
+
+async def problems(connection: AsyncConnection, revision_id: int) -> Sequence[AnyRow]:
+    """The located faults of a rejected revision, in the order in which they were found."""
+    statement = select(RevisionProblem.__table__).where(RevisionProblem.revision_id == revision_id)
+    return (await connection.execute(statement.order_by(RevisionProblem.id))).all()
+
+
+_CHANGES = text(
+    """
+    SELECT s.name AS source, g.name, g.path, 'deployed' AS change, v.id AS version_id, v.commit_sha, v.digest, v.bundle_digest
+    FROM version_ranges g
+    JOIN sources s ON s.id = g.source_id
+    JOIN workflow_versions v ON v.id = g.version_id
+    JOIN revisions r ON r.source_id = g.source_id AND r.seq = g.from_seq
+    WHERE r.sha = :sha
+    UNION ALL
+    SELECT s.name, g.name, g.path, 'retired', v.id, v.commit_sha, v.digest, v.bundle_digest
+    FROM version_ranges g
+    JOIN sources s ON s.id = g.source_id
+    JOIN workflow_versions v ON v.id = g.version_id
+    JOIN revisions r ON r.source_id = g.source_id AND r.seq = g.to_seq
+    WHERE r.sha = :sha AND NOT EXISTS (
+        SELECT FROM version_ranges n WHERE n.source_id = g.source_id AND n.name = g.name AND n.from_seq = g.to_seq
+    )
+    ORDER BY 1, 2, 4
+    """
+)
+
+
+async def changes_of(connection: AsyncConnection, sha: str) -> Sequence[AnyRow]:
+    """What the commit `sha` deployed and retired: `source, name, path, change, version_id, commit_sha, digest`."""
+    return (await connection.execute(_CHANGES, {"sha": sha})).all()
+
+
+# --- what the plan of a new revision is compared with -------------------------------------------------------
+
+_LIVE_OF_SOURCE = _LIVE.replace("d.path,", "d.path, d.live_version_id,") + " WHERE d.source_id = :source_id"
+_LIVE_TOUCHED = text(_LIVE_OF_SOURCE + " AND (d.path = ANY(:paths) OR d.name = ANY(:names))").bindparams(
+    bindparam("paths", type_=ARRAY(Text)), bindparam("names", type_=ARRAY(Text))
+)
+_LIVE_FUNCTION_USERS = text(_LIVE_OF_SOURCE + " AND v.uses_functions ORDER BY d.name")
+_LIVE_ALL = text(_LIVE_OF_SOURCE + " ORDER BY d.name")
+
+
+async def live_touched(
+    connection: AsyncConnection, source_id: int, *, paths: Sequence[str], names: Sequence[str]
+) -> Sequence[AnyRow]:
+    """Live definitions of a source that stand at one of `paths` or have one of `names`."""
+    parameters = {"source_id": source_id, "paths": list(paths), "names": list(names)}
+    return (await connection.execute(_LIVE_TOUCHED, parameters)).all()
+
+
+async def live_function_users(connection: AsyncConnection, source_id: int) -> Sequence[AnyRow]:
+    """Live definitions of a source that call its functions."""
+    return (await connection.execute(_LIVE_FUNCTION_USERS, {"source_id": source_id})).all()
+
+
+async def live_all(connection: AsyncConnection, source_id: int) -> Sequence[AnyRow]:
+    """All live definitions of a source."""
+    return (await connection.execute(_LIVE_ALL, {"source_id": source_id})).all()
+
+
+async def live_count(connection: AsyncConnection, source_id: int) -> int:
+    """How many definitions of a source are live."""
+    statement = text("SELECT count(*) FROM workflow_definitions WHERE source_id = :s AND live_version_id IS NOT NULL")
+    return int((await connection.execute(statement, {"s": source_id})).scalar_one())
+
+
+async def revision_known(connection: AsyncConnection, source_id: int, sha: str) -> bool:
+    """Whether `sha` is a revision of the source already."""
+    statement = select(Revision.id).where(Revision.source_id == source_id, Revision.sha == sha).limit(1)
+    return (await connection.execute(statement)).first() is not None

@@ -1,0 +1,123 @@
+"""Named queries for sources: the watched repositories, their condition and their live pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Row, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.storage.models import Source
+
+
+async def ensure(connection: AsyncConnection, *, name: str, url: str, branch: str, folder: str) -> int:
+    """The id of the source `name`, made if it is new. `url` must be without credentials.
+
+    The folder of a source that has a live revision is left: it changes in the transaction that registers the
+    first revision read from the new one.
+    """
+    found = (
+        await connection.execute(
+            select(Source.id, Source.url, Source.branch, Source.folder, Source.live_seq).where(Source.name == name)
+        )
+    ).one_or_none()
+    if found is None:
+        statement = insert(Source).values(name=name, url=url, branch=branch, folder=folder)
+        await connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
+        return int((await connection.execute(select(Source.id).where(Source.name == name))).scalar_one())
+    values = {"url": url, "branch": branch} | ({"folder": folder} if found.live_seq == 0 else {})
+    if any(getattr(found, key) != value for key, value in values.items()):
+        await connection.execute(update(Source).where(Source.id == found.id).values(values))
+    return int(found.id)
+
+
+_CURSOR = text(
+    """
+    SELECT s.folder, s.live_seq, s.live_sha, s.sync_requested_at,
+           coalesce(last.seq, 0) AS last_seq, coalesce(last.sha, '') AS last_sha, coalesce(last.status, '') AS last_status,
+           coalesce(live.tree_sha, '') AS live_tree, coalesce(live.bundle_digest, '') AS live_bundle
+    FROM sources s
+    LEFT JOIN LATERAL (
+        SELECT seq, sha, status FROM revisions WHERE source_id = s.id ORDER BY seq DESC LIMIT 1
+    ) last ON true
+    LEFT JOIN revisions live ON live.source_id = s.id AND live.seq = s.live_seq
+    WHERE s.id = :source_id
+    """
+)
+
+
+async def cursor(connection: AsyncConnection, source_id: int) -> Row[tuple[object, ...]]:
+    """Where the registry stands: the last revision of any status, and what is live."""
+    return (await connection.execute(_CURSOR, {"source_id": source_id})).one()
+
+
+async def lock(connection: AsyncConnection, source_id: int) -> Row[tuple[object, ...]]:
+    """The same as `cursor`, with the source's row locked until the transaction ends: one publisher at a time."""
+    await connection.execute(select(Source.id).where(Source.id == source_id).with_for_update())
+    # Read after the lock was granted: a statement sees what was committed before it began.
+    return await cursor(connection, source_id)
+
+
+async def move_live(
+    connection: AsyncConnection, source_id: int, *, seen: tuple[int, str], to: tuple[int, str], folder: str
+) -> bool:
+    """Move the live pointer from `seen` to `to`, both (seq, sha), by compare-and-set. False if it had moved already."""
+    statement = (
+        update(Source)
+        .where(Source.id == source_id, Source.live_seq == seen[0], Source.live_sha == seen[1])
+        .values(live_seq=to[0], live_sha=to[1], folder=folder)
+    )
+    return (await connection.execute(statement)).rowcount == 1
+
+
+async def report(
+    connection: AsyncConnection,
+    source_id: int,
+    *,
+    condition: str,
+    reason: str,
+    message: str,
+    observed_sha: str | None,
+    answered: object = None,
+) -> None:
+    """Note how the source stands after a pass.
+
+    `observed_sha` None means that no tip was seen.  `answered` is the `sync_requested_at` that this pass answers;
+    a later request stays open.
+    """
+    values: dict[str, object] = {
+        "condition": condition,
+        "reason": reason,
+        "message": message,
+        "checked_at": func.now(),
+        "condition_since": text(
+            "CASE WHEN condition <> :new_condition OR reason <> :new_reason THEN now() ELSE condition_since END"
+        ).bindparams(new_condition=condition, new_reason=reason),
+    }
+    if observed_sha is not None:
+        values["observed_sha"] = observed_sha
+    await connection.execute(update(Source).where(Source.id == source_id).values(values))
+    if answered is not None:
+        done = update(Source).where(Source.id == source_id, Source.sync_requested_at == answered)
+        await connection.execute(done.values(sync_requested_at=None))
+
+
+async def request_sync(connection: AsyncConnection, name: str | None = None) -> Sequence[str]:
+    """Ask the daemon for a pass now, over one source or all. The names of the sources that were asked."""
+    statement = update(Source).values(sync_requested_at=func.clock_timestamp()).returning(Source.name)
+    if name is not None:
+        statement = statement.where(Source.name == name)
+    return (await connection.execute(statement)).scalars().all()
+
+
+async def requested(connection: AsyncConnection) -> Sequence[str]:
+    """The names of sources somebody wants to be looked at now."""
+    return (
+        (await connection.execute(select(Source.name).where(Source.sync_requested_at.is_not(None)))).scalars().all()
+    )
+
+
+async def list_all(connection: AsyncConnection) -> Sequence[Source]:
+    """Every source by name, as rows with the columns of `Source`."""
+    return (await connection.execute(select(Source.__table__).order_by(Source.name))).all()  # type: ignore[return-value]
