@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import structlog
 
     from engine.activities.bundles import BundleStore
-    from engine.activities.egress import HttpClient
+    from engine.activities.http_client import HttpClient
     from engine.settings import Settings
 
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from engine.dsl import durations
 
 
 def _seconds(value: Any) -> Any:
-    if isinstance(value, str):
-        from engine.dsl.durations import parse_duration
-
-        return parse_duration(value)
-    return value
+    return durations.parse(value) if isinstance(value, str) else value
 
 
 Duration = Annotated[
     float,
+    Field(gt=0, le=durations.MAX_SECONDS, strict=True),
     BeforeValidator(_seconds),
     WithJsonSchema(
         {
             "type": "string",
-            "format": "duration",
+            "pattern": durations.PATTERN,
             "examples": ["90s", "1h30m", "PT10M"],
         }
     ),
 ]
-"""A length of time as the language writes it; seconds once parsed."""
+"""A length of time as the language writes it (or a number of seconds at run time); seconds once parsed."""

@@ -61,7 +61,7 @@ class HumanApprovalConfig(ActivityConfig):
     escalate_to: Approvers | None = Field(
         default=None, description="Who is added by `on_timeout: escalate`, with one fresh deadline."
     )
-    remind_every: Duration | None = Field(default=None, gt=0, description="Time between reminders.")
+    remind_every: Duration | None = Field(default=None, description="Time between reminders.")
     on_reject: Literal["fail", "continue"] = Field(
         default="fail", description="`continue` completes the task with `outputs.decision == 'rejected'`."
     )
