@@ -40,7 +40,9 @@ _RESERVED = frozenset(
 )
 
 # What the task sets may be meant for one origin only (an API key has many names), so another origin gets these alone.
-_KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-encoding", "user-agent", "content-type", "idempotency-key"})
+_KEPT_ACROSS_ORIGINS = frozenset(
+    {"accept", "accept-encoding", "user-agent", "content-type", "idempotency-key"}
+)
 
 
 def _check_url(url: str) -> str:
@@ -85,9 +87,7 @@ class HttpRequestConfig(ActivityConfig):
         },
     )
 
-    method: _MAX_HOPS = 10
-_ERROR_BODY = 8 * 1024
-_METHODS = Field(default="GET", description="HTTP method.")
+    method: _METHODS = Field(default="GET", description="HTTP method.")
     url: Annotated[str, AfterValidator(_check_url)] = Field(
         description="An `http` or `https` URL. Text that comes from data belongs into `query`, where it is encoded.",
         min_length=1,
@@ -187,7 +187,11 @@ def _body(config: HttpRequestConfig, headers: dict[bytes, bytes]) -> dict[str, A
         headers.setdefault(b"content-type", b"text/plain; charset=utf-8")
         return {"content": config.body.encode()}
     if config.form is not None:
-        return {"data": {k: [_text(i) for i in v] if isinstance(v, list) else _text(v) for k, v in config.form.items()}}
+        return {
+            "data": {
+                k: [_text(i) for i in v] if isinstance(v, list) else _text(v) for k, v in config.form.items()
+            }
+        }
     if "json_" in config.model_fields_set:
         headers.setdefault(b"content-type", b"application/json")
         return {"content": json.dumps(config.json_, separators=(",", ":"), ensure_ascii=False).encode()}
@@ -228,13 +232,19 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-async def _result(config: HttpRequestConfig, request: httpx2.Request, response: httpx2.Response) -> HttpResult:
+async def _result(
+    config: HttpRequestConfig, request: httpx2.Request, response: httpx2.Response
+) -> HttpResult:
     status = response.status_code
     content_type = response.headers.get("content-type", "")
     if not _expected(status, config.expected_status):
         raise await _unexpected(request, response, content_type)
     content = b"" if request.method == "HEAD" else await http_body.read(response, config.max_response_bytes)
-    return {"status": status, "headers": dict(response.headers), "body": http_body.parse(content, content_type)}
+    return {
+        "status": status,
+        "headers": dict(response.headers),
+        "body": http_body.parse(content, content_type),
+    }
 
 
 def _expected(status: int, expected: int | str | list[int | str]) -> bool:
@@ -242,7 +252,9 @@ def _expected(status: int, expected: int | str | list[int | str]) -> bool:
     return any(each in (status, f"{status // 100}xx") for each in wanted)
 
 
-async def _unexpected(request: httpx2.Request, response: httpx2.Response, content_type: str) -> ActivityFailure:
+async def _unexpected(
+    request: httpx2.Request, response: httpx2.Response, content_type: str
+) -> ActivityFailure:
     status = response.status_code
     kind = {4: "HTTP_4XX", 5: "HTTP_5XX"}.get(status // 100, "HTTP_STATUS")
     details: dict[str, Any] = {"status": status}
@@ -254,7 +266,9 @@ async def _unexpected(request: httpx2.Request, response: httpx2.Response, conten
     if "retry-after" in response.headers:
         details["retry_after"] = response.headers["retry-after"][:60]
     hint = "; set follow_redirects to follow it" if 300 <= status < 400 else ""
-    return ActivityFailure(kind, f"{_name(request)} answered {status} {response.reason_phrase}".rstrip() + hint, details=details)
+    return ActivityFailure(
+        kind, f"{_name(request)} answered {status} {response.reason_phrase}".rstrip() + hint, details=details
+    )
 
 
 def _name(request: httpx2.Request) -> str:
@@ -276,4 +290,6 @@ def _typed(request: httpx2.Request) -> Iterator[None]:
     except httpx2.TimeoutException as error:
         raise ActivityFailure("TIMEOUT", f"{_name(request)}: {type(error).__name__}") from error
     except httpx2.HTTPError as error:
-        raise ActivityFailure("PROTOCOL", f"{_name(request)}: {str(error) or type(error).__name__}") from error
+        raise ActivityFailure(
+            "PROTOCOL", f"{_name(request)}: {str(error) or type(error).__name__}"
+        ) from error
