@@ -1,0 +1,70 @@
+"""Every command, in one table: what the manual says of it and which module runs it.
+
+A static table keeps `pinflow --help` and the start of every command free of the others' imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One word after `pinflow`.
+
+    Its module has `HELP` (the text of its own help page), `configure(parser)` and `run(args) -> int`.
+    """
+
+    name: str
+    summary: str
+    group: str
+    usage: str = ""
+
+    @property
+    def module(self) -> str:
+        """The dotted name of the module that runs it."""
+        return f"engine.cli.{self.name}"
+
+    def load(self) -> ModuleType:
+        """Import the module."""
+        return importlib.import_module(self.module)
+
+    def parser(self, module: ModuleType) -> argparse.ArgumentParser:
+        """The command's own parser."""
+        parser = argparse.ArgumentParser(
+            prog=f"pinflow {self.name}",
+            description=module.HELP.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.configure(parser)
+        return parser
+
+
+START = "Start here"
+WRITE = "Write workflows (offline: no server, no network)"
+RUN = "Run and look (talks to a Pinflow server)"
+OPERATE = "Operate"
+
+COMMANDS: tuple[Command, ...] = (
+    Command("up", "run everything on this machine: Postgres, Temporal, API, worker, sync", START),
+    Command("demo", "show the whole main job on a throw-away repository, each step proved", START),
+    Command("init", "write a first working source: a workflow, a function, a hook", START, "[DIR]"),
+    Command("validate", "check definitions and say file:line:column of every fault", WRITE, "[PATH...]"),
+    Command("schema", "print the JSON Schema of definitions, for editors", WRITE),
+    Command("graph", "draw a definition as SVG or Mermaid", WRITE, "NAME"),
+    Command("workflows", "what is live, and which versions were", RUN, "ls | show | versions"),
+    Command("run", "start a run, pinned to the live version or to a commit", RUN, "NAME [-i k=v]"),
+    Command("executions", "runs and their tasks", RUN, "ls | show | watch | cancel"),
+    Command("approvals", "requests that wait for people, and their answers", RUN, "ls | approve | reject"),
+    Command("audit", "who did what, by commit", RUN, "ls"),
+    Command("sync", "the watched repositories and how they stand", RUN, "status | now"),
+    Command("token", "who may call the API", OPERATE, "create | ls | revoke"),
+    Command("serve", "one process of a production set-up", OPERATE, "api | worker | sync | all"),
+    Command("db", "bring the database to this version's schema", OPERATE, "upgrade"),
+)
+
+BY_NAME = {command.name: command for command in COMMANDS}
