@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    tuple_,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -261,124 +260,3 @@ async def count_open(connection: AsyncConnection) -> dict[str, int]:
         select(E.status, func.count()).where(E.status.in_(OPEN)).group_by(E.status)
     )
     return {row[0]: row[1] for row in rows}
-
-
-# --- what the reconciler needs ---------------------------------------------------------------------------------
-
-
-async def open_runs(
-    connection: AsyncConnection, *, after: tuple[datetime, str] | None, count: int
-) -> list[Record]:
-    """Up to `count` open runs (`id, status, created_at, started_at, checked_at`), the oldest first."""
-    query = (
-        select(E.id, E.status, E.created_at, E.started_at, E.checked_at)
-        .where(E.status.in_(OPEN))
-        .order_by(E.created_at, E.id)
-        .limit(count)
-    )
-    if after is not None:
-        query = query.where(tuple_(E.created_at, E.id) > tuple_(literal(after[0]), literal(after[1])))
-    return await many(connection, query)
-
-
-_END = text("""
-    WITH run AS (
-        UPDATE workflow_executions e
-           SET status = :status, outputs = :outputs, error = :error,
-               started_at = COALESCE(e.started_at, e.created_at),
-               finished_at = COALESCE(CAST(:finished_at AS timestamptz), now())
-         WHERE e.id = :id AND e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
-     RETURNING e.id, e.workflow, e.commit_sha, e.source_id)
-    INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
-    SELECT :actor, :action, s.name, run.workflow, run.id, run.commit_sha, :details
-      FROM run JOIN sources s ON s.id = run.source_id RETURNING id
-""").bindparams(
-    *(bindparam(name, type_=JSONB(none_as_null=True)) for name in ("outputs", "error", "details"))
-)
-
-
-async def end(
-    connection: AsyncConnection,
-    execution_id: str,
-    *,
-    status: str,
-    outputs: Any,
-    error: Mapping[str, Any] | None,
-    finished_at: datetime | None,
-    actor: str,
-    action: str,
-    details: Mapping[str, Any],
-) -> bool:
-    """End an open run, with its audit row; False if it has ended already."""
-    values = {
-        "id": execution_id,
-        "status": status,
-        "outputs": outputs,
-        "error": None if error is None else dict(error),
-        "finished_at": finished_at,
-        "actor": actor,
-        "action": action,
-        "details": dict(details),
-    }
-    return (await connection.execute(_END, values)).one_or_none() is not None
-
-
-_CLOSE_APPROVALS = text("""
-    WITH closed AS (
-        UPDATE approval_requests SET status = 'CANCELLED', resolved_at = now()
-         WHERE execution_id = :id AND status = 'PENDING' RETURNING id, task, workflow, execution_id, commit_sha)
-    INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
-    SELECT :actor, 'approval.cancelled', s.name, closed.workflow, closed.execution_id, closed.commit_sha,
-           jsonb_build_object('approval_id', closed.id, 'task', closed.task, 'why', 'the run has ended')
-      FROM closed JOIN workflow_executions e ON e.id = closed.execution_id JOIN sources s ON s.id = e.source_id
-""")
-
-
-async def close_approvals(connection: AsyncConnection, execution_id: str, *, actor: str) -> None:
-    """Nobody can decide for a run that has ended: close what it still asks for, audited."""
-    await connection.execute(_CLOSE_APPROVALS, {"id": execution_id, "actor": actor})
-
-
-async def checked(connection: AsyncConnection, execution_ids: Sequence[str]) -> None:
-    """Note that these runs were compared with Temporal just now."""
-    await connection.execute(
-        text("UPDATE workflow_executions SET checked_at = now() WHERE id = ANY(:ids)"),
-        {"ids": list(execution_ids)},
-    )
-
-
-_TASKS = text("""
-    INSERT INTO task_states (execution_id, task, position, status, skip_reason, attempts, started_at, finished_at,
-                             outputs, error)
-    SELECT e.id, :task, :position, :status, :skip_reason, :attempts, to_timestamp(:started_at),
-           to_timestamp(:finished_at), :outputs, :error
-      FROM workflow_executions e
-     WHERE e.id = :execution_id AND e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
-    ON CONFLICT (execution_id, task) DO UPDATE
-       SET status = EXCLUDED.status, skip_reason = EXCLUDED.skip_reason, attempts = EXCLUDED.attempts,
-           started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at,
-           outputs = EXCLUDED.outputs, error = EXCLUDED.error
-     WHERE task_states.status NOT IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')
-""").bindparams(*(bindparam(name, type_=JSONB(none_as_null=True)) for name in ("outputs", "error")))
-
-
-async def refresh_tasks(
-    connection: AsyncConnection, execution_id: str, tasks_: Sequence[Mapping[str, Any]]
-) -> None:
-    """Note how the tasks of an open run stand. Task rows move forward only; a run that has ended keeps its last word."""
-    if tasks_:
-        await connection.execute(_TASKS, [dict(task, execution_id=execution_id) for task in tasks_])
-
-
-_LOST_STARTS = text("""
-    INSERT INTO outbox (kind, execution_id, body)
-    SELECT 'start', e.id, '{}' FROM workflow_executions e
-     WHERE e.status = 'PENDING' AND e.created_at < now() - make_interval(secs => :age)
-       AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.execution_id = e.id AND o.kind = 'start')
-    RETURNING execution_id
-""")
-
-
-async def start_again(connection: AsyncConnection, *, age: float) -> list[str]:
-    """A new start message for every PENDING run older than `age` seconds that has none; their ids."""
-    return list((await connection.execute(_LOST_STARTS, {"age": age})).scalars())

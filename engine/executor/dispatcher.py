@@ -1,0 +1,181 @@
+"""The outbox relay: tells Temporal what Postgres has promised, until it is done.
+
+Every send is idempotent (a start by its workflow id, an approval by its id in the brain, a cancel because Temporal
+takes one per run), so two relays at once, or one that wakes after a long sleep, do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC
+from typing import Any
+
+import structlog
+
+from engine import faults
+from engine.core.contracts import Pin, RunStart
+from engine.errors import NotFound, Unavailable
+from engine.executor.runs import StartRequest
+from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.storage import executions, outbox
+from engine.storage.database import Database
+from engine.storage.outbox import Message
+
+HEAD_START = 5.0
+"""Seconds for which the loop leaves a new message to the process that wrote it and sends it at once."""
+
+_ACTOR = "dispatcher"
+_LEASE = 30.0
+_REFUSALS = 5
+"""After so many refusals of the request itself a message is parked; an absent Temporal never counts as one."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Sends the messages of the outbox. `run` is the loop of a worker; `dispatch_now` and `send_start` the API's fast path."""
+
+    def __init__(
+        self,
+        database: Database,
+        executor: TemporalWorkflowExecutor,
+        *,
+        interval: float = 0.5,
+        batch: int = 32,
+    ) -> None:
+        self._database = database
+        self._executor = executor
+        self._interval = interval
+        self._batch = batch
+
+    async def run(self) -> None:
+        """Relay until cancelled. An absent Postgres or Temporal is waited for."""
+        while True:
+            try:
+                count = await self.pass_once()
+            except Unavailable as error:
+                _log.warning("dispatcher waits", reason=error.message)
+                count = 0
+            # The next look comes at once while there is a backlog; jitter keeps many workers apart.
+            if count < self._batch:
+                await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+
+    async def pass_once(self) -> int:
+        """Claim and send one batch; how many were claimed."""
+        async with self._database.begin() as connection:
+            messages = await outbox.claim(connection, self._batch, lease=_LEASE)
+        await asyncio.gather(*(self._relay(message) for message in messages))
+        return len(messages)
+
+    async def dispatch_now(self, execution_id: str) -> None:
+        """Send what one run waits for, in order, without waiting for the loop.
+
+        Never raises for what the loop will mend: the messages are durable.
+        """
+        try:
+            async with self._database.read() as connection:
+                messages = await outbox.of_execution(connection, execution_id)
+            for message in messages:
+                if not await self._relay(message):
+                    return
+        except Unavailable as error:
+            _log.warning("left to the dispatcher", execution_id=execution_id, reason=error.message)
+
+    async def send_start(self, message_id: int, request: StartRequest) -> bool:
+        """Send a start whose row was written a moment ago; True once the run is RUNNING. Never raises, as above."""
+        message = Message(message_id, "start", request.start.execution_id, {})
+        try:
+            return await self._relay(message, request)
+        except Unavailable as error:
+            _log.warning("left to the dispatcher", execution_id=message.execution_id, reason=error.message)
+            return False
+
+    async def _relay(self, message: Message, request: StartRequest | None = None) -> bool:
+        """Send one message and note the outcome; True if it is done with. Raises `Unavailable` without Postgres."""
+        try:
+            await faults.point("dispatch.before_send")
+            await self._send(message, request)
+            await faults.point("dispatch.after_send")
+        except Unavailable as error:
+            await self._postpone(message, error)
+            return False
+        except NotFound:
+            if message.kind == "start":
+                return await self._refuse(message, "Temporal does not know the run it was asked to start")
+            return await self._too_late(message)
+        except Exception as error:  # one poisoned message must not stop the others (P9)
+            return await self._refuse(message, f"{type(error).__name__}: {error}")
+        async with self._database.begin() as connection:
+            if message.kind == "start":
+                await outbox.started(connection, message.id, actor=_ACTOR)
+            else:
+                await outbox.sent(connection, message.id)
+        return True
+
+    async def _send(self, message: Message, request: StartRequest | None) -> None:
+        match message.kind:
+            case "start":
+                await self._executor.start(request or await self._request(message.execution_id))
+            case "approval":
+                await self._executor.signal_approval(message.execution_id, message.body)
+            case "cancel":
+                body = message.body
+                await self._executor.cancel(message.execution_id, by=body["by"], reason=body["reason"])
+            case unknown:
+                raise ValueError(f"outbox message {message.id} is of the unknown kind {unknown!r}")
+
+    async def _request(self, execution_id: str) -> StartRequest:
+        async with self._database.read() as connection:
+            row = await executions.start_of(connection, execution_id)
+        if row is None:
+            raise LookupError(f"no row for the run {execution_id}")
+        return start_request(row)
+
+    async def _postpone(self, message: Message, error: Unavailable) -> None:
+        delay = max(1.0, error.retry_after) * random.uniform(0.8, 1.2)
+        async with self._database.begin() as connection:
+            await outbox.postpone(connection, message.id, delay=delay, error=error.message)
+        _log.warning(
+            "Temporal is away", execution_id=message.execution_id, kind=message.kind, reason=error.message
+        )
+
+    async def _too_late(self, message: Message) -> bool:
+        async with self._database.begin() as connection:
+            await outbox.too_late(connection, message.id, actor=_ACTOR)
+        _log.info("too late for a closed run", execution_id=message.execution_id, kind=message.kind)
+        return True
+
+    async def _refuse(self, message: Message, reason: str) -> bool:
+        delay = min(60.0, 2.0 ** (message.attempts + 1))
+        async with self._database.begin() as connection:
+            parked = await outbox.refused(connection, message.id, delay=delay, error=reason, limit=_REFUSALS)
+            if parked and message.kind == "start":
+                error = {"type": "StartRefused", "message": reason, "task": "", "details": None}
+                await outbox.never_started(connection, message.execution_id, error=error, actor=_ACTOR)
+        log = _log.error if parked else _log.warning
+        log(
+            "message refused",
+            execution_id=message.execution_id,
+            kind=message.kind,
+            reason=reason,
+            parked=parked,
+        )
+        return False
+
+
+def start_request(row: dict[str, Any]) -> StartRequest:
+    """What `executions.start_of` read, as a request: the row is the only source of the pin."""
+    pin = Pin(
+        workflow=row["workflow"],
+        source=row["source"],
+        commit_sha=row["commit_sha"],
+        revision_sha=row["revision_sha"],
+        digest=row["digest"],
+        compiled_digest=row["compiled_digest"],
+        bundle_digest=row["bundle_digest"],
+        dsl=row["dsl"],
+    )
+    started_at = row["created_at"].astimezone(UTC).isoformat().replace("+00:00", "Z")
+    start = RunStart(row["id"], pin, row["inputs"], row["started_by"], started_at)
+    return StartRequest(start, row["size"], row["title"])

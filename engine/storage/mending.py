@@ -1,0 +1,165 @@
+"""Named queries of the reconciler: what the rows say of open runs, and how they are put right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, literal, select, text, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.storage.executions import OPEN
+from engine.storage.models import WorkflowExecution as E
+from engine.storage.rows import Record, many
+
+_JSON = JSONB(none_as_null=True)
+
+
+async def open_runs(
+    connection: AsyncConnection, *, after: tuple[datetime, str] | None, count: int
+) -> list[Record]:
+    """Up to `count` open runs (`id, status, created_at, started_at, checked_at`) in order of creation."""
+    query = (
+        select(E.id, E.status, E.created_at, E.started_at, E.checked_at)
+        .where(E.status.in_(OPEN))
+        .order_by(E.created_at, E.id)
+        .limit(count)
+    )
+    if after is not None:
+        query = query.where(tuple_(E.created_at, E.id) > tuple_(literal(after[0]), literal(after[1])))
+    return await many(connection, query)
+
+
+_LOST_STARTS = text("""
+    INSERT INTO outbox (kind, execution_id, body)
+    SELECT 'start', e.id, '{}' FROM workflow_executions e
+     WHERE e.status = 'PENDING' AND e.created_at < now() - make_interval(secs => :age)
+       AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.execution_id = e.id AND o.kind = 'start')
+    RETURNING execution_id
+""")
+
+
+async def start_again(connection: AsyncConnection, *, age: float) -> list[str]:
+    """A new start message for every PENDING run older than `age` seconds that has none; their ids."""
+    return list((await connection.execute(_LOST_STARTS, {"age": age})).scalars())
+
+
+# No row here has a task of another run: an ended run must not show a task at work for ever.
+_END = text("""
+    WITH run AS (
+        UPDATE workflow_executions e
+           SET status = :status, outputs = :outputs, error = :error, checked_at = now(),
+               started_at = COALESCE(e.started_at, e.created_at),
+               finished_at = COALESCE(CAST(:finished_at AS timestamptz), now())
+         WHERE e.id = :id AND e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
+     RETURNING e.id, e.workflow, e.commit_sha, e.source_id, e.finished_at),
+    tasks AS (
+        UPDATE task_states t SET status = 'CANCELLED', finished_at = run.finished_at
+          FROM run WHERE t.execution_id = run.id AND t.status NOT IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')),
+    approvals AS (
+        UPDATE approval_requests a SET status = 'CANCELLED', resolved_at = now()
+          FROM run WHERE a.execution_id = run.id AND a.status = 'PENDING' RETURNING a.id, a.task),
+    said AS (
+        INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
+        SELECT :actor, 'approval.cancelled', s.name, run.workflow, run.id, run.commit_sha,
+               jsonb_build_object('approval_id', approvals.id, 'task', approvals.task)
+          FROM approvals, run JOIN sources s ON s.id = run.source_id)
+    INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
+    SELECT :actor, 'execution.reconciled', s.name, run.workflow, run.id, run.commit_sha, :details
+      FROM run JOIN sources s ON s.id = run.source_id RETURNING id
+""").bindparams(*(bindparam(name, type_=_JSON) for name in ("outputs", "error", "details")))
+
+
+async def end(
+    connection: AsyncConnection,
+    execution_id: str,
+    *,
+    status: str,
+    outputs: Any,
+    error: Mapping[str, Any] | None,
+    finished_at: datetime | None,
+    why: str,
+    actor: str,
+) -> bool:
+    """End an open run as Temporal says, with what it still asked for, audited; False if it has ended already."""
+    values = {
+        "id": execution_id,
+        "status": status,
+        "outputs": outputs,
+        "error": None if error is None else dict(error),
+        "finished_at": finished_at,
+        "details": {"status": status, "why": why},
+        "actor": actor,
+    }
+    return (await connection.execute(_END, values)).one_or_none() is not None
+
+
+async def checked(connection: AsyncConnection, execution_ids: Sequence[str]) -> None:
+    """Note that these runs were asked just now how they stand."""
+    await connection.execute(
+        text("UPDATE workflow_executions SET checked_at = now() WHERE id = ANY(:ids)"),
+        {"ids": list(execution_ids)},
+    )
+
+
+_TASKS = text("""
+    INSERT INTO task_states (execution_id, task, position, status, skip_reason, attempts, started_at, finished_at,
+                             outputs, error)
+    SELECT e.id, :task, :position, :status, :skip_reason, :attempts,
+           to_timestamp(CAST(:started_at AS double precision)), to_timestamp(CAST(:finished_at AS double precision)),
+           :outputs, :error
+      FROM workflow_executions e
+     WHERE e.id = :execution_id AND e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
+    ON CONFLICT (execution_id, task) DO UPDATE
+       SET status = EXCLUDED.status, skip_reason = EXCLUDED.skip_reason, attempts = EXCLUDED.attempts,
+           started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at,
+           outputs = EXCLUDED.outputs, error = EXCLUDED.error
+     WHERE task_states.status NOT IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')
+""").bindparams(*(bindparam(name, type_=_JSON) for name in ("outputs", "error")))
+
+
+async def refresh_tasks(
+    connection: AsyncConnection, execution_id: str, tasks: Sequence[Mapping[str, Any]]
+) -> None:
+    """Note how the tasks of an open run stand. A task moves forward only; a run that has ended keeps its last word."""
+    if tasks:
+        await connection.execute(_TASKS, [dict(task, execution_id=execution_id) for task in tasks])
+
+
+# The run waits for a word that was said: the message was lost with a database that was put back, or with Temporal's.
+_UNHEARD = text("""
+    SELECT a.id, a.execution_id, a.task, a.status, a.deadline_at
+      FROM approval_requests a
+     WHERE a.execution_id = :execution_id AND a.task = ANY(:tasks)
+       AND a.status IN ('APPROVED', 'REJECTED', 'TIMED_OUT')
+       AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.execution_id = a.execution_id AND o.kind = 'approval'
+                          AND o.body ->> 'approval_id' = a.id AND o.parked_at IS NULL)
+""")
+
+
+async def unheard_approvals(
+    connection: AsyncConnection, execution_id: str, tasks: Sequence[str]
+) -> list[Record]:
+    """The resolved requests of `tasks`, which the run still waits for, that nobody is about to tell it."""
+    return await many(connection, _UNHEARD, {"execution_id": execution_id, "tasks": list(tasks)})
+
+
+_REMIND = text("""
+    WITH due AS (
+        UPDATE approval_requests
+           SET remind_at = now() + make_interval(secs => CAST(policy ->> 'remind_every' AS double precision))
+         WHERE status = 'PENDING' AND remind_at <= now() AND policy ->> 'remind_every' IS NOT NULL
+     RETURNING id, task, workflow, execution_id, commit_sha)
+    INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
+    SELECT :actor, 'approval.reminded', s.name, due.workflow, due.execution_id, due.commit_sha,
+           jsonb_build_object('approval_id', due.id, 'task', due.task)
+      FROM due JOIN workflow_executions e ON e.id = due.execution_id JOIN sources s ON s.id = e.source_id
+    RETURNING details ->> 'approval_id'
+""")
+
+
+async def remind(connection: AsyncConnection, *, actor: str) -> list[str]:
+    """Audit a reminder for every open request whose time has come, and set the next; the requests' ids."""
+    return list((await connection.execute(_REMIND, {"actor": actor})).scalars())
