@@ -45,12 +45,16 @@ async def put(connection: AsyncConnection, kind: str, contents: Mapping[str, byt
         await _put(connection, kind, batch, contents)
 
 
-async def _put(connection: AsyncConnection, kind: str, digests: list[str], contents: Mapping[str, bytes]) -> None:
+async def _put(
+    connection: AsyncConnection, kind: str, digests: list[str], contents: Mapping[str, bytes]
+) -> None:
     parameters = {"kind": kind, "digests": digests, "contents": [contents[digest] for digest in digests]}
     await connection.execute(_PUT, parameters)
 
 
 async def get(connection: AsyncConnection, digest: str) -> bytes | None:
     """The content of `digest` as it is stored, or None. The caller verifies it."""
-    content = (await connection.execute(select(Blob.content).where(Blob.digest == digest))).scalar_one_or_none()
+    content = (
+        await connection.execute(select(Blob.content).where(Blob.digest == digest))
+    ).scalar_one_or_none()
     return None if content is None else bytes(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -12,6 +13,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from engine.errors import Unavailable
+
+Connection: TypeAlias = AsyncConnection
+"""What a transaction hands out; the rooms above pass it on to named queries and name it by this."""
 
 # SQLSTATE classes after which the same statement can succeed later: connection, resources, operator intervention
 # (which is also what a server that starts up or shuts down says), serialization failure and deadlock.
@@ -36,7 +40,10 @@ class Database:
             connect_args={
                 "timeout": 5,
                 "command_timeout": 60,
-                "server_settings": {"statement_timeout": "60000", "idle_in_transaction_session_timeout": "60000"},
+                "server_settings": {
+                    "statement_timeout": "60000",
+                    "idle_in_transaction_session_timeout": "60000",
+                },
             },
         )
 

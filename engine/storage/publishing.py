@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Text, bindparam, insert, text
+from sqlalchemy import Text, bindparam, insert, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.models import Revision
+from engine.storage.rows import Record, many
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -120,11 +121,11 @@ _VERSION_IDS = text(
 
 async def add_versions(
     connection: AsyncConnection, *, source_id: int, commit_sha: str, seq: int, rows: Rows
-) -> Sequence[Row[Any]]:
+) -> list[Record]:
     """Insert the versions that are new and return all of `rows` with their `version_id` and how the name stood before."""
     parameters = {"source_id": source_id, "rows": _json(rows)}
     await connection.execute(_ADD_VERSIONS, parameters | {"commit_sha": commit_sha, "seq": seq})
-    return (await connection.execute(_VERSION_IDS, parameters)).all()
+    return await many(connection, _VERSION_IDS, parameters)
 
 
 _CLOSE_RANGES = text(

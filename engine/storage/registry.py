@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Row, Text, bindparam, select, text
+from sqlalchemy import Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.models import Revision, RevisionProblem
-
-AnyRow = Row[Any]
+from engine.storage.rows import Record, many, one
 
 _VERSION = """v.id AS version_id, v.name, v.commit_sha, v.digest, v.compiled_digest, v.bundle_digest, v.git_blob,
     v.dsl, v.version, v.title, v.description, v.labels, v.uses_functions"""
@@ -26,9 +24,9 @@ _LIVE = f"""
 _RESOLVE_LATEST = text(_LIVE + " WHERE d.name = :name AND (:source = '' OR s.name = :source) ORDER BY s.name")
 
 
-async def live_by_name(connection: AsyncConnection, name: str, source: str = "") -> Sequence[AnyRow]:
+async def live_by_name(connection: AsyncConnection, name: str, source: str = "") -> list[Record]:
     """The live version of `name` in each source that has one (or in `source` alone), with the source's live commit."""
-    return (await connection.execute(_RESOLVE_LATEST, {"name": name, "source": source})).all()
+    return await many(connection, _RESOLVE_LATEST, {"name": name, "source": source})
 
 
 # The upper end is the prefix followed by a letter above f, so that the index on sha serves the search.
@@ -42,9 +40,9 @@ _REVISIONS_BY_PREFIX = text(
 )
 
 
-async def revisions_by_prefix(connection: AsyncConnection, prefix: str, source: str = "") -> Sequence[AnyRow]:
+async def revisions_by_prefix(connection: AsyncConnection, prefix: str, source: str = "") -> list[Record]:
     """Revisions whose SHA begins with `prefix` (lower-case hex), at most 200, the newest of each source first."""
-    return (await connection.execute(_REVISIONS_BY_PREFIX, {"prefix": prefix, "source": source})).all()
+    return await many(connection, _REVISIONS_BY_PREFIX, {"prefix": prefix, "source": source})
 
 
 _VERSION_AT = text(
@@ -60,10 +58,10 @@ _VERSION_AT = text(
 
 async def version_at(
     connection: AsyncConnection, source_id: int, name: str, *, seq: int, sha: str
-) -> AnyRow | None:
+) -> Record | None:
     """The version of `name` that was live at the revision `seq` (whose commit is `sha`), or None."""
     parameters = {"source_id": source_id, "name": name, "seq": seq, "sha": sha}
-    return (await connection.execute(_VERSION_AT, parameters)).one_or_none()
+    return await one(connection, _VERSION_AT, parameters)
 
 
 _NAMES = text(
@@ -74,9 +72,9 @@ _NAMES = text(
 )
 
 
-async def names(connection: AsyncConnection, limit: int = 5000) -> Sequence[AnyRow]:
+async def names(connection: AsyncConnection, limit: int = 5000) -> list[Record]:
     """Names that are or were deployed: `source`, `name`, `retired`."""
-    return (await connection.execute(_NAMES, {"limit": limit})).all()
+    return await many(connection, _NAMES, {"limit": limit})
 
 
 _LIST = text(
@@ -94,10 +92,10 @@ _LIST = text(
 
 async def list_live(
     connection: AsyncConnection, *, limit: int, after: tuple[str, str] = ("", ""), source: str = ""
-) -> Sequence[AnyRow]:
+) -> list[Record]:
     """Live definitions in order of (name, source), those after `after` only."""
     parameters = {"limit": limit, "after_name": after[0], "after_source": after[1], "source": source}
-    return (await connection.execute(_LIST, parameters)).all()
+    return await many(connection, _LIST, parameters)
 
 
 _DEFINITIONS = text(
@@ -111,9 +109,9 @@ _DEFINITIONS = text(
 )
 
 
-async def definitions(connection: AsyncConnection, name: str, source: str = "") -> Sequence[AnyRow]:
+async def definitions(connection: AsyncConnection, name: str, source: str = "") -> list[Record]:
     """Where `name` is or was deployed, one row per source."""
-    return (await connection.execute(_DEFINITIONS, {"name": name, "source": source})).all()
+    return await many(connection, _DEFINITIONS, {"name": name, "source": source})
 
 
 _SPANS = text(
@@ -133,10 +131,10 @@ _SPANS = text(
 
 async def spans(
     connection: AsyncConnection, source_id: int, name: str, *, limit: int, before: int = 0
-) -> Sequence[AnyRow]:
+) -> list[Record]:
     """When which version of `name` was live, newest first, those that began before revision `before` only."""
     parameters = {"source_id": source_id, "name": name, "limit": limit, "before": before}
-    return (await connection.execute(_SPANS, parameters)).all()
+    return await many(connection, _SPANS, parameters)
 
 
 _REVISIONS = text(
@@ -154,16 +152,16 @@ _REVISIONS = text(
 
 async def list_revisions(
     connection: AsyncConnection, *, limit: int, before: int = 0, source: str = "", sha: str = ""
-) -> Sequence[AnyRow]:
+) -> list[Record]:
     """Revisions, newest first; of one source, or of one commit, if asked."""
     parameters = {"limit": limit, "before": before, "source": source, "sha": sha}
-    return (await connection.execute(_REVISIONS, parameters)).all()
+    return await many(connection, _REVISIONS, parameters)
 
 
-async def problems(connection: AsyncConnection, revision_id: int) -> Sequence[AnyRow]:
+async def problems(connection: AsyncConnection, revision_id: int) -> list[Record]:
     """The located faults of a rejected revision, in the order in which they were found."""
     statement = select(RevisionProblem.__table__).where(RevisionProblem.revision_id == revision_id)
-    return (await connection.execute(statement.order_by(RevisionProblem.id))).all()
+    return await many(connection, statement.order_by(RevisionProblem.id))
 
 
 _CHANGES = text(
@@ -188,9 +186,9 @@ _CHANGES = text(
 )
 
 
-async def changes_of(connection: AsyncConnection, sha: str) -> Sequence[AnyRow]:
+async def changes_of(connection: AsyncConnection, sha: str) -> list[Record]:
     """What the commit `sha` deployed and retired: `source, name, path, change, version_id, commit_sha, digest`."""
-    return (await connection.execute(_CHANGES, {"sha": sha})).all()
+    return await many(connection, _CHANGES, {"sha": sha})
 
 
 # --- what the plan of a new revision is compared with -------------------------------------------------------
@@ -205,25 +203,27 @@ _LIVE_ALL = text(_LIVE_OF_SOURCE + " ORDER BY d.name")
 
 async def live_touched(
     connection: AsyncConnection, source_id: int, *, paths: Sequence[str], names: Sequence[str]
-) -> Sequence[AnyRow]:
+) -> list[Record]:
     """Live definitions of a source that stand at one of `paths` or have one of `names`."""
     parameters = {"source_id": source_id, "paths": list(paths), "names": list(names)}
-    return (await connection.execute(_LIVE_TOUCHED, parameters)).all()
+    return await many(connection, _LIVE_TOUCHED, parameters)
 
 
-async def live_function_users(connection: AsyncConnection, source_id: int) -> Sequence[AnyRow]:
+async def live_function_users(connection: AsyncConnection, source_id: int) -> list[Record]:
     """Live definitions of a source that call its functions."""
-    return (await connection.execute(_LIVE_FUNCTION_USERS, {"source_id": source_id})).all()
+    return await many(connection, _LIVE_FUNCTION_USERS, {"source_id": source_id})
 
 
-async def live_all(connection: AsyncConnection, source_id: int) -> Sequence[AnyRow]:
+async def live_all(connection: AsyncConnection, source_id: int) -> list[Record]:
     """All live definitions of a source."""
-    return (await connection.execute(_LIVE_ALL, {"source_id": source_id})).all()
+    return await many(connection, _LIVE_ALL, {"source_id": source_id})
 
 
 async def live_count(connection: AsyncConnection, source_id: int) -> int:
     """How many definitions of a source are live."""
-    statement = text("SELECT count(*) FROM workflow_definitions WHERE source_id = :s AND live_version_id IS NOT NULL")
+    statement = text(
+        "SELECT count(*) FROM workflow_definitions WHERE source_id = :s AND live_version_id IS NOT NULL"
+    )
     return int((await connection.execute(statement, {"s": source_id})).scalar_one())
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.models import Source
+from engine.storage.rows import Record, many
 
 
 async def ensure(connection: AsyncConnection, *, name: str, url: str, branch: str, folder: str) -> int:
@@ -19,7 +20,9 @@ async def ensure(connection: AsyncConnection, *, name: str, url: str, branch: st
     """
     found = (
         await connection.execute(
-            select(Source.id, Source.url, Source.branch, Source.folder, Source.live_seq).where(Source.name == name)
+            select(Source.id, Source.url, Source.branch, Source.folder, Source.live_seq).where(
+                Source.name == name
+            )
         )
     ).one_or_none()
     if found is None:
@@ -47,12 +50,12 @@ _CURSOR = text(
 )
 
 
-async def cursor(connection: AsyncConnection, source_id: int) -> Row[tuple[object, ...]]:
+async def cursor(connection: AsyncConnection, source_id: int) -> Record:
     """Where the registry stands: the last revision of any status, and what is live."""
-    return (await connection.execute(_CURSOR, {"source_id": source_id})).one()
+    return (await many(connection, _CURSOR, {"source_id": source_id}))[0]
 
 
-async def lock(connection: AsyncConnection, source_id: int) -> Row[tuple[object, ...]]:
+async def lock(connection: AsyncConnection, source_id: int) -> Record:
     """The same as `cursor`, with the source's row locked until the transaction ends: one publisher at a time."""
     await connection.execute(select(Source.id).where(Source.id == source_id).with_for_update())
     # Read after the lock was granted: a statement sees what was committed before it began.
@@ -114,10 +117,12 @@ async def request_sync(connection: AsyncConnection, name: str | None = None) -> 
 async def requested(connection: AsyncConnection) -> Sequence[str]:
     """The names of sources somebody wants to be looked at now."""
     return (
-        (await connection.execute(select(Source.name).where(Source.sync_requested_at.is_not(None)))).scalars().all()
+        (await connection.execute(select(Source.name).where(Source.sync_requested_at.is_not(None))))
+        .scalars()
+        .all()
     )
 
 
-async def list_all(connection: AsyncConnection) -> Sequence[Source]:
-    """Every source by name, as rows with the columns of `Source`."""
-    return (await connection.execute(select(Source.__table__).order_by(Source.name))).all()  # type: ignore[return-value]
+async def list_all(connection: AsyncConnection) -> list[Record]:
+    """Every source by name, with the columns of `Source`."""
+    return await many(connection, select(Source.__table__).order_by(Source.name))

@@ -1,0 +1,97 @@
+"""What a revision is about to change, and what it is compared with. Frozen data without behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from engine.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as git has it. `tree_sha` is that of the source's folder, "" if the commit lacks the folder."""
+
+    sha: str
+    parent_sha: str
+    tree_sha: str
+    author: str
+    author_email: str
+    committer: str
+    committed_at: datetime
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the registry stands with a source: the last revision of any status, and what is live.
+
+    Publishing is refused if this has moved meanwhile.
+    """
+
+    last_seq: int = 0
+    last_sha: str = ""
+    last_status: str = ""
+    live_seq: int = 0
+    live_sha: str = ""
+    live_tree: str = ""
+    live_bundle: str = ""
+    folder: str = ""
+    sync_requested_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionContent:
+    """A definition's content, ready to be stored, or (without `text` and `compiled`) in the blobs already."""
+
+    name: str
+    path: str
+    git_blob: str
+    digest: str
+    compiled_digest: str
+    bundle_digest: str
+    dsl: str
+    version: str
+    title: str
+    description: str
+    labels: dict[str, Any]
+    uses_functions: bool
+    text: bytes | None = None
+    compiled: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The source's `functions/` folder at a commit; without it, `digest` is "". `content` is None if known already."""
+
+    digest: str = ""
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionPlan:
+    """One commit and all that it changes. With `problems` it changes nothing: they are kept, the rest stays live."""
+
+    source_id: int
+    source: str
+    folder: str
+    commit: Commit
+    expected: Cursor
+    history_rewritten: bool = False
+    bundle: Bundle = Bundle()
+    deploys: tuple[VersionContent, ...] = ()
+    retires: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a revision did. `deployed` includes `restored` and `moved`."""
+
+    seq: int
+    registered: bool
+    deployed: tuple[str, ...] = field(default=())
+    restored: tuple[str, ...] = field(default=())
+    moved: tuple[str, ...] = field(default=())
+    retired: tuple[str, ...] = field(default=())
