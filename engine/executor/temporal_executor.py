@@ -68,6 +68,7 @@ _PAUSED = 8
 _CALL_LIMIT = 5.0
 """Seconds for one call, the SDK's own retries included; an API caller hears of an absent Temporal within it."""
 _RPC_TIMEOUT = timedelta(seconds=4)
+_CONNECT_LIMIT = 10.0
 
 
 class TemporalWorkflowExecutor:
@@ -85,18 +86,22 @@ class TemporalWorkflowExecutor:
 
     @classmethod
     async def connect(
-        cls, address: str, *, namespace: str, task_queue: str, converter: DataConverter
+        cls, address: str, *, namespace: str, task_queue: str, converter: DataConverter, lazy: bool = True
     ) -> TemporalWorkflowExecutor:
-        """An executor that connects at its first call, and by itself again after every absence."""
-        client = await Client.connect(
-            address,
-            namespace=namespace,
-            data_converter=converter,
-            lazy=True,
-            retry_config=RetryConfig(max_elapsed_time_millis=2000),
-            # Requests are references and small JSON: compressing them costs more than it saves.
-            grpc_compression=GrpcCompression.NONE,
-        )
+        """An executor that connects at its first call, and by itself again after every absence.
+
+        A worker cannot use such a client: with `lazy=False` the connection is made now, or `Unavailable` raised.
+        """
+        async with translated(f"connection to {address}", _CONNECT_LIMIT):
+            client = await Client.connect(
+                address,
+                namespace=namespace,
+                data_converter=converter,
+                lazy=lazy,
+                retry_config=RetryConfig(max_elapsed_time_millis=2000),
+                # Requests are references and small JSON: compressing them costs more than it saves.
+                grpc_compression=GrpcCompression.NONE,
+            )
         return cls(client, task_queue=task_queue)
 
     @property

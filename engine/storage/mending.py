@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, literal, select, text, tuple_
+from sqlalchemy import Float, Text, bindparam, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -130,19 +130,24 @@ async def refresh_tasks(
 
 # The run waits for a word that was said: the message was lost with a database that was put back, or with Temporal's.
 _UNHEARD = text("""
-    SELECT a.id, a.execution_id, a.task, a.status, a.deadline_at
+    SELECT a.id AS approval_id, a.task, a.status AS outcome,
+           (SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                       'by', d.by, 'decision', d.decision, 'comment', d.comment, 'form', d.form,
+                       'at', to_char(d.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ORDER BY d.position), '[]')
+              FROM approval_decisions d WHERE d.approval_id = a.id) AS decisions,
+           CAST(EXTRACT(EPOCH FROM a.deadline_at) AS double precision) AS deadline
       FROM approval_requests a
      WHERE a.execution_id = :execution_id AND a.task = ANY(:tasks)
        AND a.status IN ('APPROVED', 'REJECTED', 'TIMED_OUT')
        AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.execution_id = a.execution_id AND o.kind = 'approval'
                           AND o.body ->> 'approval_id' = a.id AND o.parked_at IS NULL)
-""")
+""").columns(approval_id=Text, task=Text, outcome=Text, decisions=JSONB, deadline=Float)
 
 
 async def unheard_approvals(
     connection: AsyncConnection, execution_id: str, tasks: Sequence[str]
 ) -> list[Record]:
-    """The resolved requests of `tasks`, which the run still waits for, that nobody is about to tell it."""
+    """The words (bodies of `approval` messages) that a run still waits for in `tasks`, and that nobody is about to say."""
     return await many(connection, _UNHEARD, {"execution_id": execution_id, "tasks": list(tasks)})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import BigInteger, Integer, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,14 @@ class Message:
     attempts: int = 0
 
 
+_COLUMNS: dict[str, Any] = {
+    "id": BigInteger,
+    "kind": Text,
+    "execution_id": Text,
+    "body": JSONB,
+    "attempts": Integer,
+}
+
 # A message waits for every earlier one of its run: a cancel must not overtake its start.
 _CLAIM = text("""
     UPDATE outbox SET due_at = now() + make_interval(secs => :lease)
@@ -37,12 +45,12 @@ _CLAIM = text("""
             ORDER BY o.due_at LIMIT :count
               FOR UPDATE OF o SKIP LOCKED)
     RETURNING id, kind, execution_id, body, attempts
-""")
+""").columns(**_COLUMNS)
 
 _OF_EXECUTION = text("""
     SELECT id, kind, execution_id, body, attempts FROM outbox
      WHERE execution_id = :execution_id AND parked_at IS NULL ORDER BY id
-""")
+""").columns(**_COLUMNS)
 
 _ENQUEUE = text("""
     INSERT INTO outbox (kind, execution_id, body, due_at)

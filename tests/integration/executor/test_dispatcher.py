@@ -1,0 +1,125 @@
+"""The outbox relay against a real Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.executor.dispatcher import Dispatcher
+from engine.executor.payloads import data_converter
+from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.storage import outbox
+from tests.integration.executor.conftest import Stage
+from tests.support.puppet import worker
+
+
+async def test_a_start_is_sent_once_and_the_run_is_running(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    assert await stage.dispatcher.pass_once() == 1
+    assert await stage.status(run) == "RUNNING"
+    assert await stage.actions(run) == ["execution.requested", "execution.started"]
+    assert (await stage.executor.describe(run)).status == "OPEN"
+    assert await stage.dispatcher.pass_once() == 0
+
+
+async def test_many_relays_at_once_start_one_run_and_audit_it_once(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    relays = [Dispatcher(stage.database, stage.executor) for _ in range(5)]
+    await asyncio.gather(*(relay.dispatch_now(run) for relay in relays))
+    assert await stage.actions(run) == ["execution.requested", "execution.started"]
+    assert await stage.rows("SELECT * FROM outbox") == []
+
+
+async def test_a_new_message_is_left_to_its_writer_for_a_while(stage: Stage) -> None:
+    await stage.begin(head_start=60)
+    assert await stage.dispatcher.pass_once() == 0
+
+
+async def test_a_run_reads_its_definition_and_inputs_through_the_payload_storage(stage: Stage) -> None:
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(end="complete", big="x" * 300_000)
+        await stage.dispatcher.pass_once()
+        remote = await stage.closed(run)
+    assert remote.outputs == {"told": [], "name": "hello", "run": run}
+    kinds = await stage.rows("SELECT kind FROM blobs WHERE kind = 'payload'")
+    assert len(kinds) == 1
+
+
+async def test_a_cancel_never_overtakes_its_start(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    async with stage.database.begin() as connection:
+        await outbox.enqueue(connection, "cancel", run, {"by": "ada", "reason": "no"})
+    async with worker(stage.executor, stage.queue):
+        assert await stage.dispatcher.pass_once() == 1
+        assert await stage.status(run) == "RUNNING"
+        assert await stage.dispatcher.pass_once() == 1
+        remote = await stage.closed(run)
+    assert remote.status == "CANCELLED"
+
+
+async def test_a_message_for_a_closed_run_ends_as_too_late(stage: Stage) -> None:
+    run = await stage.begin(end="complete")
+    async with worker(stage.executor, stage.queue):
+        await stage.dispatcher.pass_once()
+        await stage.closed(run)
+    async with stage.database.begin() as connection:
+        await outbox.enqueue(connection, "approval", run, {"task": "gate"})
+    await stage.dispatcher.pass_once()
+    assert await stage.rows("SELECT * FROM outbox") == []
+    assert (await stage.actions(run))[-1] == "execution.message_too_late"
+
+
+async def test_an_absent_temporal_never_parks_a_message(stage: Stage, unused_tcp_port: int) -> None:
+    run = await stage.begin()
+    nowhere = await TemporalWorkflowExecutor.connect(
+        f"127.0.0.1:{unused_tcp_port}",
+        namespace="default",
+        task_queue="q",
+        converter=data_converter(stage.database),
+    )
+    dispatcher = Dispatcher(stage.database, nowhere)
+    for _ in range(2):
+        await stage.rows("UPDATE outbox SET due_at = now()")
+        await dispatcher.pass_once()
+    (message,) = await stage.rows("SELECT attempts, parked_at, last_error FROM outbox")
+    assert (message["attempts"], message["parked_at"]) == (0, None)
+    assert "away" in message["last_error"]
+    assert nowhere.away
+    assert await stage.status(run) == "PENDING"
+
+
+async def test_a_poisoned_message_is_parked_and_the_others_pass(stage: Stage) -> None:
+    bad = await stage.begin(end="wait")
+    await stage.rows("UPDATE outbox SET kind = 'nonsense'")
+    good = await stage.begin(end="wait")
+    for _ in range(5):
+        await stage.rows("UPDATE outbox SET due_at = now()")
+        await stage.dispatcher.pass_once()
+    assert await stage.status(good) == "RUNNING"
+    (message,) = await stage.rows("SELECT execution_id, attempts, parked_at FROM outbox")
+    assert (message["execution_id"], message["attempts"]) == (bad, 5)
+    assert message["parked_at"]
+
+
+async def test_a_start_that_temporal_refuses_for_good_fails_the_run(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    await stage.rows("UPDATE workflow_executions SET workflow = :name", name="n" * 2000)
+    for _ in range(5):
+        await stage.rows("UPDATE outbox SET due_at = now()")
+        await stage.dispatcher.pass_once()
+    assert await stage.status(run) == "FAILED"
+    assert (await stage.actions(run))[-1] == "execution.refused"
+
+
+@pytest.mark.parametrize("point", ["dispatch.before_send", "dispatch.after_send"])
+async def test_a_relay_that_fails_around_the_send_is_followed_by_one_that_does_it(
+    stage: Stage, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await stage.begin(end="wait")
+    monkeypatch.setenv("PINFLOW_FAULTS", f"{point}=error")
+    await stage.dispatcher.pass_once()
+    assert await stage.status(run) == "PENDING"
+    monkeypatch.delenv("PINFLOW_FAULTS")
+    await stage.dispatcher.dispatch_now(run)
+    assert await stage.actions(run) == ["execution.requested", "execution.started"]

@@ -1,0 +1,131 @@
+"""What differs between Postgres and Temporal is mended."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from tests.integration.executor.conftest import Stage
+from tests.support.puppet import worker
+
+OLD = "UPDATE workflow_executions SET started_at = now() - interval '1 hour', created_at = now() - interval '1 hour'"
+
+
+async def run_to_end(stage: Stage, **inputs: object) -> str:
+    """A run that ended in Temporal, and of whose end Postgres knows nothing."""
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(**inputs)
+        await stage.dispatcher.pass_once()
+        await stage.closed(run)
+    await stage.rows(OLD)
+    return run
+
+
+async def test_a_run_that_completed_unseen_gets_its_result(stage: Stage) -> None:
+    run = await run_to_end(stage, end="complete")
+    mended = await stage.reconciler.pass_once()
+    assert mended.ended == [run]
+    (row,) = await stage.rows("SELECT status, outputs ->> 'run' AS run, finished_at FROM workflow_executions")
+    assert (row["status"], row["run"]) == ("COMPLETED", run)
+    assert (await stage.actions(run))[-1] == "execution.reconciled"
+    assert (await stage.reconciler.pass_once()).open == 0
+
+
+async def test_a_run_that_failed_unseen_gets_its_error(stage: Stage) -> None:
+    run = await run_to_end(stage, end="fail")
+    await stage.reconciler.pass_once()
+    (row,) = await stage.rows("SELECT status, error ->> 'type' AS type FROM workflow_executions")
+    assert (row["status"], row["type"]) == ("FAILED", "Broken")
+    assert await stage.status(run) == "FAILED"
+
+
+async def test_a_run_whose_own_timeout_passed_is_timed_out(stage: Stage) -> None:
+    run = await run_to_end(stage, end="time_out")
+    await stage.reconciler.pass_once()
+    assert await stage.status(run) == "TIMED_OUT"
+
+
+async def test_a_run_terminated_by_hand_is_failed_and_asks_nobody_any_more(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    await stage.dispatcher.pass_once()
+    await ask(stage, run)
+    await stage.executor.client.get_workflow_handle(run).terminate(reason="by hand")
+    await stage.rows(OLD)
+    await stage.reconciler.pass_once()
+    (row,) = await stage.rows(
+        "SELECT status, error ->> 'type' AS type, error ->> 'message' AS said FROM workflow_executions"
+    )
+    assert (row["status"], row["type"]) == ("FAILED", "Terminated")
+    assert "by hand" in row["said"]
+    assert [r["status"] for r in await stage.rows("SELECT status FROM approval_requests")] == ["CANCELLED"]
+    assert "approval.cancelled" in await stage.actions(run)
+
+
+async def test_a_run_that_temporal_does_not_know_is_lost_at_the_second_look_only(stage: Stage) -> None:
+    run = await stage.begin()
+    await stage.rows("DELETE FROM outbox")
+    await stage.rows("UPDATE workflow_executions SET status = 'RUNNING'")
+    await stage.rows(OLD)
+    assert (await stage.reconciler.pass_once()).lost == []
+    assert await stage.status(run) == "RUNNING"
+    assert (await stage.reconciler.pass_once()).lost == [run]
+    (row,) = await stage.rows("SELECT status, error ->> 'type' AS type FROM workflow_executions")
+    assert (row["status"], row["type"]) == ("FAILED", "LOST")
+
+
+async def test_a_pending_run_without_a_message_is_started_again(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    await stage.rows("DELETE FROM outbox")
+    await stage.rows(OLD)
+    assert (await stage.reconciler.pass_once()).restarted == [run]
+    await stage.dispatcher.pass_once()
+    assert await stage.status(run) == "RUNNING"
+
+
+async def test_the_tasks_of_a_quiet_run_are_asked_for(stage: Stage) -> None:
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(end="wait")
+        await stage.dispatcher.pass_once()
+        await stage.rows(OLD)
+        assert (await stage.reconciler.pass_once()).asked == 1
+        (task,) = await stage.rows("SELECT task, status FROM task_states WHERE execution_id = :run", run=run)
+        assert (task["task"], task["status"]) == ("gate", "WAITING")
+        assert (await stage.reconciler.pass_once()).asked == 0
+
+
+async def test_a_run_that_has_not_heard_a_decision_is_told_again(stage: Stage) -> None:
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(end="wait")
+        await stage.dispatcher.pass_once()
+        await ask(stage, run)
+        await stage.rows("UPDATE approval_requests SET status = 'APPROVED', resolved_at = now()")
+        await stage.rows(OLD)
+        assert (await stage.reconciler.pass_once()).told_again == 1
+        await stage.dispatcher.pass_once()
+        await stage.closed(run)
+    told = (await stage.executor.describe(run)).outputs["told"]
+    assert [(said["task"], said["outcome"]) for said in told] == [("gate", "APPROVED")]
+
+
+async def test_an_open_request_is_reminded_of_when_its_time_has_come(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    await stage.dispatcher.pass_once()
+    await ask(stage, run)
+    await stage.rows("UPDATE approval_requests SET remind_at = now() - interval '1 second'")
+    assert (await stage.reconciler.pass_once()).reminded == 1
+    assert (await stage.reconciler.pass_once()).reminded == 0
+    assert (await stage.actions(run)).count("approval.reminded") == 1
+
+
+async def ask(stage: Stage, run: str) -> None:
+    """An open approval request of the task `gate`."""
+    await stage.rows(
+        "INSERT INTO approval_requests (id, execution_id, task, workflow, commit_sha, message, policy, requested_at)"
+        " VALUES (:id, :run, 'gate', 'hello', :sha, 'Go?', CAST(:policy AS jsonb), :at)",
+        id=uuid.uuid4().hex,
+        run=run,
+        sha=stage.version.commit_sha,
+        policy=json.dumps({"remind_every": 3600.0}),
+        at=datetime.now(UTC) - timedelta(minutes=1),
+    )
