@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from tests.integration.executor.conftest import Stage
 from tests.support.puppet import worker
@@ -12,7 +13,7 @@ from tests.support.puppet import worker
 OLD = "UPDATE workflow_executions SET started_at = now() - interval '1 hour', created_at = now() - interval '1 hour'"
 
 
-async def run_to_end(stage: Stage, **inputs: object) -> str:
+async def run_to_end(stage: Stage, **inputs: Any) -> str:
     """A run that ended in Temporal, and of whose end Postgres knows nothing."""
     async with worker(stage.executor, stage.queue):
         run = await stage.begin(**inputs)
