@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import structlog
 
     from engine.activities.bundles import BundleStore
+    from engine.activities.function_process import FunctionRunner
     from engine.activities.http_client import HttpClient
     from engine.settings import Settings
 
@@ -22,6 +23,7 @@ class Workbench:
     http: HttpClient
     """Guarded by the egress rules: use it instead of a client of your own."""
     bundles: BundleStore
+    functions: FunctionRunner
 
 
 @dataclass(frozen=True, slots=True)

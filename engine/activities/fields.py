@@ -10,7 +10,7 @@ from engine.dsl import durations
 
 
 def _seconds(value: Any) -> Any:
-    return durations.parse(value) if isinstance(value, str) else value
+    return durations.parse_duration(value) if isinstance(value, str) else value
 
 
 Duration = Annotated[

@@ -82,7 +82,9 @@ class HttpRequestConfig(ActivityConfig):
         extra="forbid",
         json_schema_extra={
             "allOf": [
-                {"not": {"required": pair}} for pair in (["json", "form"], ["json", "body"], ["form", "body"])
+                {"not": {"required": ["json", "form"]}},
+                {"not": {"required": ["json", "body"]}},
+                {"not": {"required": ["form", "body"]}},
             ]
         },
     )

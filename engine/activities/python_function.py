@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 from typing import Any
 
 from pydantic import Field
 
 from engine.activities.context import ActivityContext
+from engine.activities.failures import ActivityFailure
+from engine.activities.function_process import FunctionCall
 from engine.activities.registry import ActivityConfig, activity_type
+from engine.dsl.bundle import has_module
 
 
 class PythonFunctionConfig(ActivityConfig):
@@ -45,4 +50,43 @@ class PythonFunctionConfig(ActivityConfig):
 )
 async def PYTHON_FUNCTION(config: PythonFunctionConfig, context: ActivityContext) -> Any:
     """Run the function in a child process of its own."""
-    raise NotImplementedError
+    module = config.function.partition(":")[0]
+    allowed = context.workbench.settings.function_packages
+    files = await context.workbench.bundles.files(context.bundle_digest) if context.bundle_digest else {}
+    if not has_module(files, module) and module.partition(".")[0] not in allowed:
+        raise ActivityFailure(
+            "FUNCTION_NOT_FOUND",
+            f"module {module!r} is neither in functions/ at commit {context.commit_sha[:12]} "
+            "nor in an installed package that PINFLOW_FUNCTION_PACKAGES allows",
+            retryable=False,
+        )
+    result, printed = await context.workbench.functions.call(
+        FunctionCall(
+            function=config.function,
+            args=config.args,
+            files=files,
+            packages=_package_folders() if allowed else (),
+            environment=_environment(context),
+            timeout=context.timeout,
+        )
+    )
+    if printed:
+        context.log.info("function printed", output=printed)
+    return result
+
+
+def _environment(context: ActivityContext) -> dict[str, str]:
+    return {
+        "PINFLOW_EXECUTION_ID": context.execution_id,
+        "PINFLOW_WORKFLOW": context.workflow,
+        "PINFLOW_COMMIT_SHA": context.commit_sha,
+        "PINFLOW_TASK": context.task,
+        "PINFLOW_ATTEMPT": str(context.attempt),
+        "PINFLOW_IDEMPOTENCY_KEY": context.idempotency_key,
+    }
+
+
+def _package_folders() -> tuple[str, ...]:
+    """Where this worker's installed packages are: the child starts without them."""
+    standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    return tuple(p for p in sys.path if p and p not in standard and not p.endswith(("lib-dynload", ".zip")))

@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from engine.errors import Unavailable
+from engine.storage.json_text import dumps
 
 Connection: TypeAlias = AsyncConnection
 """What a transaction hands out; the rooms above pass it on to named queries and name it by this."""
@@ -37,6 +38,7 @@ class Database:
             # A restarted Postgres leaves dead connections in the pool. A ping per checkout would cost a round trip
             # on every request; instead a broken connection invalidates the pool and the caller sees one 503.
             pool_pre_ping=False,
+            json_serializer=dumps,
             connect_args={
                 "timeout": 5,
                 "command_timeout": 60,
