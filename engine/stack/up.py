@@ -1,0 +1,288 @@
+"""The whole stack in one folder: servers, migration, token, processes; started in order, kept alive, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Conflict, Misconfigured, Unavailable
+from engine.stack.postgres import EmbeddedPostgres
+from engine.stack.processes import HeldLock, free_port
+from engine.stack.supervisor import (
+    Part,
+    Process,
+    child_environment,
+    interruptible,
+    keep_alive,
+    stop_in_order,
+)
+from engine.stack.temporal import EmbeddedTemporal
+
+CLIENT_FILE = "client.json"
+"""Where the client commands find the URL and the token; see `engine/cli/client.py`."""
+_DRAIN = 20.0
+_READY_WITHIN = 120.0
+_DEFAULT_PORT = 8000
+# Name of the child (and of its log) and what it serves. Together they need a third of the memory.
+_TOGETHER = {"pinflow": "all"}
+_SEPARATE = {"api": "api", "worker": "worker", "sync": "sync"}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """What to watch, as the person said it. An empty `repo` means: what was watched last time, or nothing."""
+
+    repo: str = ""
+    branch: str = "main"
+    folder: str = "workflows"
+
+
+class Stack:
+    """One folder's stack. `run` starts it and returns when it has been asked to end and has drained."""
+
+    def __init__(self, data: Path, source: SourceChoice, *, port: int = 0, separate: bool = False) -> None:
+        self.data = data.resolve()
+        self._source = source
+        self._wanted_port = port
+        self._separate = separate
+        self._lock = HeldLock(self.data / "up.lock")
+        self._memory = self.data / "up.json"
+        self.postgres = EmbeddedPostgres(self.data / "postgres")
+        self.temporal = EmbeddedTemporal(self.data / "temporal")
+        self.port = 0
+        self.sources: list[dict[str, Any]] = []
+        self.processes: dict[str, Part] = {}
+
+    @property
+    def url(self) -> str:
+        """The URL of the API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def run(self) -> None:
+        """Start everything, keep it alive until SIGINT or SIGTERM, then drain and stop it.
+
+        Raises `Conflict` if the folder's stack runs already, `Misconfigured` or `Unavailable` if it cannot start.
+        """
+        self._take_folder()
+        signals: asyncio.Queue[int] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(sign, signals.put_nowait, sign)
+        keepers: list[asyncio.Task[None]] = []
+        try:
+            if not await interruptible(self._start(), signals):
+                return
+            keepers = [
+                asyncio.create_task(keep_alive(name, part, say)) for name, part in self._parts().items()
+            ]
+            print(self._screen(), flush=True)
+            await signals.get()
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await self._stop(signals)
+
+    def _take_folder(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
+        if not self._lock.acquire():
+            other = self._lock.read()
+            raise Conflict(
+                f"the stack of {self.data} runs already (process {other.get('pid', '?')}, API at {other.get('url', '?')})",
+                hint="stop that one with Ctrl-C or `kill`, or choose another folder with --data",
+            )
+        ignore = self.data / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")  # it holds a token and a password
+
+    async def _start(self) -> None:
+        memory = self._remembered()
+        self.port = self._choose_port(int(memory.get("port", 0)))
+        self.sources = self._choose_sources(memory.get("sources", []))
+        self._lock.note({"pid": os.getpid(), "url": self.url})
+        self._memory.write_text(json.dumps({"port": self.port, "sources": self.sources}))
+        say("starting Postgres and Temporal")
+        await asyncio.gather(self.postgres.start(), self.temporal.start())
+        await self.postgres.create_database("pinflow")
+        await self._prepare()
+        self.processes = self._processes()
+        say(f"starting {', '.join(self.processes)}")
+        await asyncio.gather(*(process.start() for process in self.processes.values()))
+        await self._until_ready()
+
+    def _parts(self) -> dict[str, Part]:
+        return {"Postgres": self.postgres, "Temporal": self.temporal, **self.processes}
+
+    async def _stop(self, signals: asyncio.Queue[int]) -> None:
+        say("stopping: what is under way drains (again to stop at once)")
+        ours = asyncio.gather(*(stop_in_order({name: part}, say) for name, part in self.processes.items()))
+        if self.processes and not await interruptible(_done(ours), signals):
+            for process in self.processes.values():
+                if isinstance(process, Process):
+                    process.kill()
+        await stop_in_order({"Temporal": self.temporal, "Postgres": self.postgres}, say)
+        say("stopped; `pinflow up` continues from here")
+
+    def _remembered(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._memory.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _choose_port(self, remembered: int) -> int:
+        if self._wanted_port:
+            if free_port(self._wanted_port) != self._wanted_port:
+                raise Misconfigured(f"port {self._wanted_port} is taken", hint="choose another with --port")
+            return self._wanted_port
+        return free_port(remembered or _DEFAULT_PORT)
+
+    def _choose_sources(self, remembered: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        choice = self._source
+        if not choice.repo:
+            return remembered
+        local = Path(choice.repo).expanduser()
+        url = str(local.resolve()) if local.exists() else choice.repo
+        if "://" not in url and "@" not in url and not local.exists():
+            raise Misconfigured(
+                f"there is no repository at {choice.repo}", hint="--repo takes a path or a URL"
+            )
+        return [
+            {
+                "name": source_name(url),
+                "url": url,
+                "branch": choice.branch,
+                "folder": choice.folder,
+                # A local repository is watched as well; the poll is what mends a missed event.
+                "poll_interval": 2.0 if local.exists() else 15.0,
+            }
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return child_environment(
+            database_url=self.postgres.url(),
+            temporal_address=self.temporal.address,
+            api_host="127.0.0.1",
+            api_port=str(self.port),
+            data_dir=str(self.data),
+            sources=json.dumps(self.sources),
+            drain_timeout=str(_DRAIN),
+        )
+
+    def _processes(self) -> dict[str, Part]:
+        environment = self._environment()
+        return {
+            name: Process(
+                name,
+                [sys.executable, "-m", "engine.cli.main", "serve", part, "--until-stdin-closes"],
+                environment,
+                self.data,
+                patience=_DRAIN + 5,
+            )
+            for name, part in (_SEPARATE if self._separate else _TOGETHER).items()
+        }
+
+    async def _prepare(self) -> None:
+        """Migrate and make the local token, in a child: its imports would stay in this process for ever."""
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "engine.stack.prepare", self.url, str(self.data / CLIENT_FILE)),
+            env=self._environment(),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await child.communicate()
+        if child.returncode != 0:
+            raise Unavailable(
+                "the database could not be prepared", hint=said.decode(errors="replace").strip()[-800:]
+            )
+
+    async def _until_ready(self) -> None:
+        deadline = time.monotonic() + _READY_WITHIN
+        while not await asyncio.to_thread(_answers, f"{self.url}/readyz"):
+            for name, process in self.processes.items():
+                if not process.alive():
+                    assert isinstance(process, Process)
+                    raise Unavailable(
+                        f"{name} {process.how_it_ended()} while it started",
+                        hint=f"see {process.log}: {_tail(process.log)}",
+                    )
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"the API is not ready after {_READY_WITHIN:.0f} s", hint=f"see {self.data / 'logs'}"
+                )
+            await asyncio.sleep(0.1)
+
+    def _screen(self) -> str:
+        lines = [
+            "",
+            "Pinflow is up. Ctrl-C stops it; after a crash or kill -9 start it again, it continues.",
+            "",
+        ]
+        facts = [
+            ("API", f"{self.url}   (documentation: {self.url}/docs)"),
+            ("Temporal", f"{self.temporal.address}   (its UI: http://127.0.0.1:{self.temporal.ui_port})"),
+            (
+                "Postgres",
+                f"127.0.0.1:{self.postgres.port}/pinflow   (password in {self.postgres.folder / 'password'})",
+            ),
+            (
+                "token",
+                f"{self.data / CLIENT_FILE}   (pinflow commands below {self.data.parent} find it by themselves)",
+            ),
+            ("data", str(self.data)),
+            ("logs", str(self.data / "logs")),
+        ]
+        facts += [
+            ("source", f"{s['url']}   (branch {s['branch']}, folder {s['folder']})") for s in self.sources
+        ]
+        if not self.sources:
+            facts.append(
+                ("source", "none yet: start again with --repo PATH, or make one with `pinflow init`")
+            )
+        lines += [f"  {name:<9} {value}" for name, value in facts]
+        lines += ["", "  next: pinflow sync status · pinflow workflows ls · pinflow run NAME --wait", ""]
+        return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """One line of what happens, with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def source_name(url: str) -> str:
+    """A name for a source from the last part of its path, in the alphabet of source names."""
+    last = re.sub(r"\.git$", "", url.rstrip("/")).rpartition("/")[2].lower()
+    name = re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:63].rstrip("-")
+    return name if re.match(r"[a-z]", name) else f"source-{name}".strip("-")[:63]
+
+
+async def _done(work: asyncio.Future[Any]) -> None:
+    await work
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")[-600:].strip()
+    except OSError:
+        return "nothing was logged"
+
+
+async def up(data: Path, source: SourceChoice, *, port: int = 0, separate: bool = False) -> None:
+    """Run the stack of a folder until it is asked to end."""
+    await Stack(data, source, port=port, separate=separate).run()
