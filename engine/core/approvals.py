@@ -22,7 +22,9 @@ _NAMESPACE = bytes.fromhex("6ba7b8119dad11d180b400c04fd430c8")
 
 def approval_id(execution_id: str, task: str) -> str:
     """The id of a task's approval request: UUIDv5 (URL namespace) of `<execution id>/<task id>`, the same at every replay."""
-    digest = bytearray(hashlib.sha1(_NAMESPACE + f"{execution_id}/{task}".encode(), usedforsecurity=False).digest()[:16])
+    digest = bytearray(
+        hashlib.sha1(_NAMESPACE + f"{execution_id}/{task}".encode(), usedforsecurity=False).digest()[:16]
+    )
     digest[6] = (digest[6] & 0x0F) | 0x50
     digest[8] = (digest[8] & 0x3F) | 0x80
     text = digest.hex()
@@ -94,7 +96,9 @@ def refusal(policy: ApprovalPolicy, subject: str, groups: Sequence[str], around:
     named = policy.approvers if not around.escalated else _both(policy.approvers, policy.escalate_to)
     users = ", ".join(sorted(named.users))
     teams = ", ".join(sorted(named.groups))
-    who = "; ".join(part for part in (f"users {users}" if users else "", f"groups {teams}" if teams else "") if part)
+    who = "; ".join(
+        part for part in (f"users {users}" if users else "", f"groups {teams}" if teams else "") if part
+    )
     return f"{subject} is not an approver of this request ({who})"
 
 

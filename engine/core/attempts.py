@@ -56,5 +56,12 @@ def _evaluate(judgement: Judgement, attempt_scope: Mapping[str, Any]) -> Json:
 
 
 def _kind(value: Json) -> str:
-    names = {type(None): "null", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    names = {
+        type(None): "null",
+        str: "text",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), type(value).__name__)

@@ -13,7 +13,9 @@ Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, list or dict with text keys."""
 
 TaskStatus = Literal["PENDING", "RUNNING", "WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"]
-RunStatus = Literal["PENDING", "QUEUED", "RUNNING", "WAITING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
+RunStatus = Literal[
+    "PENDING", "QUEUED", "RUNNING", "WAITING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"
+]
 SkipReason = Literal["condition", "upstream", "ended"]
 
 
@@ -159,12 +161,16 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequested:
-    """The approval request of `task` is durable and can be seen: its deadline counts from `requested_at`."""
+    """The approval request of `task` is durable and can be seen: its deadline counts from `requested_at`.
+
+    `deadline` is the row's own, in seconds since the epoch; None means that the request waits without end.
+    """
 
     task: str
     approval_id: str
     requested_at: float
     at: float
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +191,15 @@ class ApprovalResolved:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """Somebody wants the run to end. A second one skips the clean-up."""
+    """Somebody wants the run to end. A second one skips the clean-up.
+
+    `id` tells a repeat of the same request (delivered at least once) from a second one; "" is always a new one.
+    """
 
     by: str
     reason: str
     at: float
+    id: str = ""
 
 
 Event: TypeAlias = (
