@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import sys
-import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -40,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from engine.cli.environment import settings
 
     if args.until_stdin_closes:
-        threading.Thread(target=_leave_when_stdin_closes, daemon=True).start()
+        from engine.stack.processes import leave_when_stdin_closes
+
+        leave_when_stdin_closes()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(args.part, settings()))
     return 0
@@ -75,9 +73,3 @@ def _loop_factory() -> Callable[[], AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _leave_when_stdin_closes() -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -42,13 +42,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="API, worker and sync as a process each, as in production (more memory)",
     )
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until asked to end."""
     import asyncio
 
+    from engine.stack.processes import leave_when_stdin_closes
     from engine.stack.up import SourceChoice, up
+
+    if args.until_stdin_closes:
+        leave_when_stdin_closes()
 
     choice = SourceChoice(repo=args.repo, branch=args.branch, folder=args.folder)
     asyncio.run(up(args.data, choice, port=args.port, separate=args.separate))

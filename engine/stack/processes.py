@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,3 +144,17 @@ def dying_with_parent(sign: signal.Signals) -> Callable[[], None] | None:
             os._exit(1)
 
     return prepare
+
+
+def leave_when_stdin_closes() -> None:
+    """Send this process SIGTERM when its standard input ends: a supervisor that holds the other end is then gone.
+
+    Works on every system and for every way in which the supervisor may end.
+    """
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
