@@ -1,0 +1,231 @@
+"""The door between Temporal and activity types: a call comes in, an outcome or an `ApplicationError` goes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import structlog
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
+from engine import faults
+from engine.activities import approval_requests, results
+from engine.activities.configs import parse_config
+from engine.activities.context import ActivityContext, Workbench
+from engine.activities.failures import ActivityFailure
+from engine.activities.registry import ActivityRegistry, ActivityType
+from engine.core.attempts import EXPRESSION, judge_error, judge_result
+from engine.core.contracts import ActivityCall, Judgement, TaskError
+from engine.errors import PinflowError, Unavailable
+from engine.storage import run_records
+from engine.storage.database import Database
+
+_log = structlog.get_logger(__name__)
+
+
+def task_activities(registry: ActivityRegistry, workbench: Workbench) -> list[Callable[..., Any]]:
+    """One Temporal activity per type, under the type's name, and one for every name that this worker does not know."""
+    return [
+        *(_task_activity(each, workbench) for each in registry if each.run is not None),
+        _unknown(registry),
+    ]
+
+
+def engine_activities(database: Database) -> list[Callable[..., Any]]:
+    """What the engine itself needs done: approvals, and the record of a run's end."""
+
+    @activity.defn(name="pinflow.request_approval")
+    async def request_approval(raw: dict[str, Any]) -> dict[str, Any]:
+        call = read_call(raw)
+        with _translated(None), _logged(call.execution_id, call.commit_sha, call.task):
+            return await approval_requests.request(database, call)
+
+    @activity.defn(name="pinflow.close_approval")
+    async def close_approval(raw: dict[str, Any]) -> dict[str, Any]:
+        with _translated(None):
+            return await approval_requests.close(database, raw["execution_id"], raw["task"], raw["why"])
+
+    @activity.defn(name="pinflow.record_run")
+    async def record_run(raw: dict[str, Any]) -> None:
+        with _translated(None):
+            record = run_records.RunRecord(
+                execution_id=raw["execution_id"],
+                status=raw["status"],
+                outputs=raw["outputs"],
+                error=raw["error"],
+                tasks=raw["tasks"],
+                finished_at=raw["finished_at"],
+            )
+            async with database.begin() as connection:
+                written = await run_records.finish(connection, record, actor="worker")
+                await faults.point("record.before_commit")
+            await faults.point("record.after_commit")
+            _log.info(
+                "run ended", execution_id=record.execution_id, status=record.status, repeated=not written
+            )
+
+    return [request_approval, close_approval, record_run]
+
+
+def read_call(raw: Mapping[str, Any]) -> ActivityCall:
+    """The call as it stands in the history."""
+    judgements = {
+        name: Judgement(**raw[name]) if raw.get(name) is not None else None
+        for name in ("success_when", "retry_when")
+    }
+    return ActivityCall(**{**raw, **judgements})
+
+
+def _task_activity(type: ActivityType, workbench: Workbench) -> Callable[..., Any]:
+    run = type.run
+    assert run is not None
+
+    @activity.defn(name=type.name)
+    async def perform(raw: dict[str, Any]) -> RawValue:
+        call = read_call(raw)
+        info = activity.info()
+        limit = _time_limit(info)
+        with (
+            _logged(call.execution_id, call.commit_sha, call.task),
+            _translated(call.retry_when),
+            _heartbeats(info),
+        ):
+            config = parse_config(type.config, call.config)
+            context = _context(call, info, limit, workbench)
+            result = await _within(limit, run(config, context))
+            plain, data = results.encode(result, info.attempt)
+            problem = judge_result(call.success_when, plain, info.attempt)
+            if problem is not None:
+                raise ActivityFailure(problem.type, problem.message, retryable=problem.type != EXPRESSION)
+            return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
+
+    return perform
+
+
+def _unknown(registry: ActivityRegistry) -> Callable[..., Any]:
+    # Without it a local activity of an unknown type would fail the workflow task again and again, for ever.
+    @activity.defn(dynamic=True)
+    async def unknown(_: Sequence[RawValue]) -> NoReturn:
+        name = activity.info().activity_type
+        raise ApplicationError(
+            f"this worker has no activity type {name!r}; it has {', '.join(registry.names())}",
+            {"attempt": activity.info().attempt, "details": None},
+            type="UNKNOWN_ACTIVITY",
+            non_retryable=True,
+        )
+
+    return unknown
+
+
+def _context(
+    call: ActivityCall, info: activity.Info, limit: float | None, workbench: Workbench
+) -> ActivityContext:
+    return ActivityContext(
+        execution_id=call.execution_id,
+        workflow=call.workflow,
+        source=call.source,
+        commit_sha=call.commit_sha,
+        bundle_digest=call.bundle_digest,
+        task=call.task,
+        attempt=info.attempt,
+        idempotency_key=call.idempotency_key,
+        timeout=limit,
+        workbench=workbench,
+        log=_log.bind(),
+        heartbeat=activity.heartbeat,
+    )
+
+
+def _time_limit(info: activity.Info) -> float | None:
+    """Seconds for this attempt: a little less than Temporal gives, so that our word on it is the one that counts.
+
+    (An activity that Temporal times out is judged by no `retry.when`, and its child processes would live on.)
+    """
+    limits = []
+    if info.start_to_close_timeout:
+        limits.append(info.start_to_close_timeout.total_seconds())
+    if info.schedule_to_close_timeout:
+        past = (datetime.now(UTC) - info.scheduled_time).total_seconds()
+        limits.append(max(info.schedule_to_close_timeout.total_seconds() - max(past, 0.0), 0.05))
+    if not limits:
+        return None
+    return min(limits) - min(0.25, 0.05 * min(limits))
+
+
+async def _within(limit: float | None, work: Awaitable[Any]) -> Any:
+    try:
+        async with asyncio.timeout(limit) as scope:
+            return await work
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise ActivityFailure("TIMEOUT", f"the attempt was not done within {limit:.4g} s") from error
+
+
+@contextmanager
+def _heartbeats(info: activity.Info) -> Iterator[None]:
+    """Tell Temporal that we are alive; the answer is how an ordinary activity learns that it is cancelled."""
+    if not info.heartbeat_timeout or info.is_local:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    interval = info.heartbeat_timeout.total_seconds() / 3
+    timer: asyncio.TimerHandle
+
+    def beat() -> None:
+        nonlocal timer
+        activity.heartbeat()
+        timer = loop.call_later(interval, beat)
+
+    timer = loop.call_later(interval, beat)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _logged(execution_id: str, commit_sha: str, task: str) -> Iterator[None]:
+    with structlog.contextvars.bound_contextvars(execution_id=execution_id, commit_sha=commit_sha, task=task):
+        yield
+
+
+@contextmanager
+def _translated(retry_when: Judgement | None) -> Iterator[None]:
+    """One of the three doors at which errors are translated. Cancellation passes."""
+    try:
+        yield
+    except ActivityFailure as failure:
+        raise _application_error(failure, retry_when) from failure.__cause__
+    except ApplicationError:
+        raise
+    except Unavailable as error:
+        raise _application_error(ActivityFailure(error.code, str(error)), retry_when) from error
+    except PinflowError as error:
+        raise _application_error(
+            ActivityFailure(error.code, str(error), retryable=False), retry_when
+        ) from error
+    except Exception as error:
+        # A bug of an activity type (ours or not). Its name is what authors can match in `non_retryable_errors`.
+        _log.exception("activity raised")
+        raise _application_error(ActivityFailure(type(error).__name__, str(error)), retry_when) from error
+
+
+def _application_error(failure: ActivityFailure, retry_when: Judgement | None) -> ApplicationError:
+    attempt = activity.info().attempt
+    details = results.bounded_details(failure.details)
+    error = TaskError(failure.type, results.bounded_message(failure.message), details=details)
+    final = judge_error(retry_when, error, attempt) if failure.retryable else error
+    told = final or error
+    return ApplicationError(
+        told.message,
+        {"attempt": attempt, "details": details},
+        type=results.bounded_message(told.type)[:100],
+        non_retryable=final is not None,
+    )
