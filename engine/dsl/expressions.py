@@ -1,0 +1,89 @@
+"""CEL expressions: compiled and checked at validation, evaluated anywhere, with the same result everywhere.
+
+Reading is CEL's own parser and type checker; evaluating is ours (`cel_evaluator`), so that maps are walked in
+sorted order, every step counts against a budget, and a replay depends on no native library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from engine.dsl.cel_evaluator import run
+from engine.dsl.cel_values import ExpressionError
+from engine.dsl.environment import Environment, schema_of
+
+__all__ = ["Compiled", "Environment", "ExpressionError", "compile_expression", "evaluate", "schema_of"]
+
+Entry: TypeAlias = dict[str, Any]
+"""One row of a compiled definition's expression table: `{"src", "refs", "code"}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A checked expression.
+
+    `refs` are the bound names that it reads, sorted; `result_type` is CEL's word for the result (string, int,
+    double, bool, list, map, null, timestamp, duration, dyn); `unguarded` are the ids of tasks whose outputs
+    are read without `.?`, `has()`, `in` or a look at the task's status.
+    """
+
+    src: str
+    refs: tuple[str, ...]
+    code: str
+    result_type: str
+    unguarded: frozenset[str]
+
+    @property
+    def may_be_bool(self) -> bool:
+        """Whether the result can be a bool: asked of `when`, `until` and `success_when`."""
+        return self.result_type in ("bool", "dyn")
+
+    def entry(self) -> Entry:
+        """The row for the compiled definition."""
+        return {"src": self.src, "refs": list(self.refs), "code": self.code}
+
+
+def compile_expression(src: str, env: Environment) -> Compiled:
+    """Parse and check `src` against what `env` declares.
+
+    Raises ExpressionSyntaxError (in `cel_syntax`) with the offset of the fault.
+    """
+    # Here, so that whoever only evaluates does not load the native parser.
+    from engine.dsl import cel_syntax
+    from engine.dsl.cel_lowering import Lowering
+
+    tree, positions = cel_syntax.parse(src)
+    lowering = Lowering(src, positions, env)
+    code = lowering.lower(tree)
+    result_type = cel_syntax.check(src, lowering.checker_names)
+    if result_type == "optional":
+        raise cel_syntax.ExpressionSyntaxError(
+            "the result is optional", max(len(src) - 1, 0), "end it with .orValue(...)"
+        )
+    if result_type in ("bytes", "uint", "type"):
+        raise cel_syntax.ExpressionSyntaxError(
+            f"the result is of type {result_type}, which JSON does not have"
+        )
+    text = json.dumps(code, separators=(",", ":"), ensure_ascii=False)
+    return Compiled(src, tuple(sorted(lowering.refs)), text, result_type, lowering.unguarded)
+
+
+def evaluate(entry: Entry, bindings: Mapping[str, Any]) -> Any:
+    """The JSON value of a compiled expression; only the names in its `refs` are read.
+
+    `bindings` may lack a name (an input that was not given): reading it is an error, `has()` is false.
+    Raises ExpressionError, whose message begins with the expression.
+    """
+    bound = {name: bindings[name] for name in entry["refs"] if name in bindings}
+    try:
+        return run(entry["code"], bound)
+    except ExpressionError as error:
+        raise ExpressionError(f"{_shown(entry['src'])}: {error.message}") from None
+
+
+def _shown(src: str) -> str:
+    line = " ".join(src.split())
+    return line if len(line) <= 120 else line[:117] + "..."
