@@ -221,7 +221,7 @@ class WorkflowRegistry:
             if source is not None and not asked:
                 known = [row["name"] for row in await sources.list_all(connection)]
                 raise NotFound(f"no source {source!r}", hint=f"there are: {', '.join(known) or 'none'}")
-        return asked
+        return list(asked)
 
 
 def _only(found: list[Record], name: str) -> PinnedVersion:

@@ -1,0 +1,1 @@
+"""Git → registry: watch sources, read their commits, check their definitions, register their revisions."""

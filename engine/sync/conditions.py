@@ -1,0 +1,98 @@
+"""How a source can stand: every condition and every reason, with its meaning and what to do. Public words.
+
+`docs/reference/conditions.md` is written from these tables (`python -m engine.sync.conditions`), and a test holds
+it equal to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNKNOWN = "Unknown"
+SYNCED = "Synced"
+OUT_OF_SYNC = "OutOfSync"
+REJECTED = "Rejected"
+HELD = "Held"
+UNREACHABLE = "Unreachable"
+
+CONDITIONS: dict[str, str] = {
+    UNKNOWN: "No daemon has looked at the source yet.",
+    SYNCED: "The tip of the branch is registered and live.",
+    OUT_OF_SYNC: "The branch was read, but its tip is not registered yet.",
+    REJECTED: "The tip of the branch has problems. The last good revision stays live.",
+    HELD: "The tip of the branch would retire more definitions than is plausible. The last good revision stays live.",
+    UNREACHABLE: "The branch cannot be read. The last good revision stays live; nothing is retired.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a source has its condition, and what helps."""
+
+    name: str
+    condition: str
+    meaning: str
+    action: str
+
+
+UP_TO_DATE = "UpToDate"
+NO_DEFINITIONS = "NoDefinitions"
+REGISTERING = "Registering"
+PASS_FAILED = "PassFailed"
+INVALID_REVISION = "InvalidRevision"
+MASS_DELETION = "MassDeletion"
+EMPTY_FOLDER = "EmptyFolder"
+NETWORK = "Network"
+TIMED_OUT = "TimedOut"
+ACCESS_DENIED = "AccessDenied"
+REPOSITORY_NOT_FOUND = "RepositoryNotFound"
+REPOSITORY_EMPTY = "RepositoryEmpty"
+BRANCH_NOT_FOUND = "BranchNotFound"
+UNSAFE_OBJECTS = "UnsafeObjects"
+MIRROR_BROKEN = "MirrorBroken"
+FETCH_FAILED = "FetchFailed"
+INVALID_SOURCE = "InvalidSource"
+
+_ALL = (
+    Reason(NOT_LOOKED := "NotLooked", UNKNOWN, "The source was declared and not looked at.", "Start `pinflow serve sync` (or `pinflow up`)."),
+    Reason(UP_TO_DATE, SYNCED, "The tip is live.", "Nothing."),
+    Reason(NO_DEFINITIONS, SYNCED, "The tip is live and holds no definition.", "Check the source's branch and folder if you expected some."),
+    Reason(REGISTERING, OUT_OF_SYNC, "New commits were seen and are being registered.", "Wait."),
+    Reason(PASS_FAILED, OUT_OF_SYNC, "The daemon failed on this source by a fault of its own; it tries again.", "Read the daemon's log and report it."),
+    Reason(INVALID_REVISION, REJECTED, "A definition, or the folder, has problems; all are kept with file, line and column.", "Mend them in a new commit. After installing what was missing on the server: `pinflow sync now`."),
+    Reason(MASS_DELETION, HELD, "The commit would retire more definitions than `max_deletions` and more than half of all.", "If it is meant, add a commit whose message ends with the line `Pinflow-Confirm-Deletions: yes`; else restore the files."),
+    Reason(EMPTY_FOLDER, HELD, "The commit leaves no definition at all in the source's folder.", "If it is meant, add a commit whose message ends with the line `Pinflow-Confirm-Deletions: yes`; else restore the files, or correct the source's folder."),
+    Reason(NETWORK, UNREACHABLE, "The remote's host cannot be reached.", "Check the network and the URL; the daemon tries again by itself."),
+    Reason(TIMED_OUT, UNREACHABLE, "The remote answered too slowly, or not at all; git was ended.", "Check the remote; the daemon tries again by itself."),
+    Reason(ACCESS_DENIED, UNREACHABLE, "The remote refuses our credentials, or there are none.", "Give the daemon a credential that may read the repository."),
+    Reason(REPOSITORY_NOT_FOUND, UNREACHABLE, "There is no repository at the URL (or none that we may see).", "Correct the URL, or give the daemon a credential."),
+    Reason(REPOSITORY_EMPTY, UNREACHABLE, "The repository has no commit.", "Push a first commit."),
+    Reason(BRANCH_NOT_FOUND, UNREACHABLE, "The repository lacks the source's branch.", "Push the branch, or correct the source's `branch`."),
+    Reason(UNSAFE_OBJECTS, UNREACHABLE, "The remote sent objects that git's own check refuses.", "Look at the message: somebody may be attacking you, or an old tool wrote malformed objects."),
+    Reason(MIRROR_BROKEN, UNREACHABLE, "Our own copy was damaged, or its disk is full; it is made again.", "Check the disk of the data folder; the daemon tries again by itself."),
+    Reason(FETCH_FAILED, UNREACHABLE, "git failed in a way that is none of the above.", "Read the message."),
+    Reason(INVALID_SOURCE, UNREACHABLE, "The source's URL, branch or folder is not allowed.", "Correct the setting."),
+)  # fmt: skip
+REASONS: dict[str, Reason] = {reason.name: reason for reason in _ALL}
+
+
+def reference_page() -> str:
+    """The text of `docs/reference/conditions.md`."""
+    lines = [
+        "# Conditions of a source",
+        "",
+        "`pinflow sync status` and `GET /sources` show for each source a condition, a reason and a message.",
+        "This page is generated from `engine/sync/conditions.py`.",
+        "",
+    ]
+    for condition, meaning in CONDITIONS.items():
+        lines += [f"## {condition}", "", meaning, "", "| reason | meaning | what to do |", "|---|---|---|"]
+        lines += [f"| `{r.name}` | {r.meaning} | {r.action} |" for r in _ALL if r.condition == condition]
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(reference_page())
