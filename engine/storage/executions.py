@@ -8,8 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    DateTime,
     Select,
+    Text,
     and_,
     bindparam,
     exists,
@@ -28,7 +31,6 @@ from engine.storage.models import (
     Blob,
     IdempotencyKey,
     Source,
-    TaskAttempt,
     TaskState,
     WorkflowExecution,
 )
@@ -161,16 +163,6 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
 )  # type: ignore[assignment]
 
 
-async def get(connection: AsyncConnection, execution_id: str) -> Record | None:
-    """One run with everything in its row, its `source`, and `waits`."""
-    query = (
-        select(*_SUMMARY, E.compiled_digest, E.bundle_digest, E.dsl, E.inputs, E.outputs)
-        .join(Source, Source.id == E.source_id)
-        .where(E.id == execution_id)
-    )
-    return await one(connection, query)
-
-
 async def lock(connection: AsyncConnection, execution_id: str) -> Record | None:
     """The run's `id, workflow, source, commit_sha, status`, locked until the transaction ends."""
     query = (
@@ -236,27 +228,54 @@ async def of_commit(connection: AsyncConnection, commit_sha: str, *, count: int)
     return await many(connection, query)
 
 
-async def tasks(connection: AsyncConnection, execution_id: str) -> list[Record]:
-    """The task states as last recorded, in the order of the definition."""
-    query = (
-        select(TaskState.__table__).where(TaskState.execution_id == execution_id).order_by(TaskState.position)
-    )
-    return await many(connection, query)
-
-
-async def attempts(connection: AsyncConnection, execution_id: str) -> list[Record]:
-    """Every attempt that was recorded, in the order in which they were scheduled."""
-    query = (
-        select(TaskAttempt.__table__)
-        .where(TaskAttempt.execution_id == execution_id)
-        .order_by(TaskAttempt.scheduled_at, TaskAttempt.attempt)
-    )
-    return await many(connection, query)
-
-
 async def count_open(connection: AsyncConnection) -> dict[str, int]:
     """How many runs are open, by the status in their row."""
     rows = await connection.execute(
         select(E.status, func.count()).where(E.status.in_(OPEN)).group_by(E.status)
     )
     return {row[0]: row[1] for row in rows}
+
+
+# The whole of a run in one round trip.
+_DETAIL = text("""
+    SELECT e.id, e.workflow, s.name AS source, e.version_id, e.commit_sha, e.revision_sha, e.digest,
+           e.bundle_digest, e.title, e.status, e.started_by, e.created_at, e.started_at, e.finished_at,
+           e.inputs, e.outputs, e.error,
+           (SELECT jsonb_agg(jsonb_build_object(
+                       'id', t.task, 'status', t.status, 'skip_reason', t.skip_reason, 'attempts', t.attempts,
+                       'started_at', t.started_at, 'finished_at', t.finished_at,
+                       'outputs', t.outputs, 'error', t.error) ORDER BY t.position)
+              FROM task_states t WHERE t.execution_id = e.id) AS tasks,
+           (SELECT jsonb_agg(jsonb_build_object(
+                       'task', a.task, 'attempt', a.attempt, 'status', a.status, 'scheduled_at', a.scheduled_at,
+                       'started_at', a.started_at, 'finished_at', a.finished_at, 'worker', a.worker,
+                       'error', a.error) ORDER BY a.scheduled_at, a.attempt)
+              FROM task_attempts a WHERE a.execution_id = e.id) AS attempts,
+           (SELECT jsonb_agg(jsonb_build_object(
+                       'id', r.id, 'task', r.task, 'status', r.status, 'message', r.message,
+                       'requested_at', r.requested_at, 'deadline_at', r.deadline_at, 'resolved_at', r.resolved_at,
+                       'decisions', (SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                                                'by', d.by, 'decision', d.decision, 'comment', d.comment,
+                                                'form', d.form, 'at', d.at) ORDER BY d.position), '[]')
+                                       FROM approval_decisions d WHERE d.approval_id = r.id))
+                       ORDER BY r.requested_at, r.id)
+              FROM approval_requests r WHERE r.execution_id = e.id) AS approvals
+      FROM workflow_executions e JOIN sources s ON s.id = e.source_id
+     WHERE e.id = :id
+""").columns(
+    **dict.fromkeys(
+        (
+            *("id", "workflow", "source", "commit_sha", "revision_sha", "digest", "bundle_digest"),
+            *("title", "status", "started_by"),
+        ),
+        Text(),
+    ),
+    **dict.fromkeys(("created_at", "started_at", "finished_at"), DateTime(timezone=True)),
+    **dict.fromkeys(("inputs", "outputs", "error", "tasks", "attempts", "approvals"), JSONB()),
+    version_id=BigInteger(),
+)
+
+
+async def detail(connection: AsyncConnection, execution_id: str) -> Record | None:
+    """A run with its `tasks`, `attempts` and `approvals` (None where there are none); their times are RFC 3339 text."""
+    return await one(connection, _DETAIL, {"id": execution_id})

@@ -1,0 +1,1 @@
+"""The service layer, for the API and the console alike: only what joins two rooms."""
