@@ -39,13 +39,14 @@ class _IfThen(GenerateJsonSchema):
             "type": "object",
             "properties": {"type": {"enum": list(branches), "default": first}},
             "allOf": [
-                {"if": self._is_tag(tag, is_default=tag == first), "then": branch} for tag, branch in branches.items()
+                {"if": self._is_tag(tag, is_default=tag == first), "then": branch}
+                for tag, branch in branches.items()
             ],
         }
 
     @staticmethod
     def _is_tag(tag: str, *, is_default: bool) -> dict[str, Any]:
-        test: dict[str, Any] = {"properties": {"type": {"const": tag}}}
+        test: dict[str, Any] = {"type": "object", "properties": {"type": {"const": tag}}}
         return test if is_default else {**test, "required": ["type"]}
 
 
@@ -57,7 +58,9 @@ def builtin_infos() -> list[dict[str, Any]]:
 
 def workflow_schema(types: list[ActivityTypeInfo]) -> dict[str, Any]:
     """The JSON Schema of a definition, with the configs of the built-in activity types in place."""
-    schema: dict[str, Any] = tidied(WorkflowDefinition.model_json_schema(schema_generator=_IfThen, mode="validation"))
+    schema: dict[str, Any] = tidied(
+        WorkflowDefinition.model_json_schema(schema_generator=_IfThen, mode="validation")
+    )
     definitions = schema["$defs"]
     definitions["ActivityTask"]["properties"]["activity_type"] |= {
         "pattern": words.ACTIVITY_TYPE_PATTERN,
@@ -71,7 +74,11 @@ def workflow_schema(types: list[ActivityTypeInfo]) -> dict[str, Any]:
         for info in types
     ]
     _describe_twice(schema)
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, "title": "Pinflow workflow"}
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        "title": "Pinflow workflow",
+    }
     return {**head, **{key: value for key, value in schema.items() if key != "title"}}
 
 

@@ -24,7 +24,15 @@ _SINGLE = (
     "not", "if", "then", "else", "items", "contains", "additionalProperties", "propertyNames",
     "unevaluatedItems", "unevaluatedProperties", "contentSchema",
 )  # fmt: skip
-_REFUSED = ("$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$anchor", "$id", "$vocabulary")
+_REFUSED = (
+    "$dynamicRef",
+    "$dynamicAnchor",
+    "$recursiveRef",
+    "$recursiveAnchor",
+    "$anchor",
+    "$id",
+    "$vocabulary",
+)
 
 
 class SchemaFault(Exception):
@@ -112,7 +120,9 @@ class _Expansion:
             return 1
         key = id(schema)
         if key in self._open:
-            raise SchemaFault("a `$ref` leads back to where it stands", path, "write the nesting out, as deep as it may go")
+            raise SchemaFault(
+                "a `$ref` leads back to where it stands", path, "write the nesting out, as deep as it may go"
+            )
         if key not in self._known:
             self._open.add(key)
             self._known[key] = self._sum(schema, path)
@@ -124,9 +134,13 @@ class _Expansion:
     def _sum(self, schema: Schema, path: Path) -> int:
         for keyword in _REFUSED:
             if keyword in schema:
-                raise SchemaFault(f"`{keyword}` is not supported", (*path, keyword), "use `$ref: '#/$defs/…'`")
+                raise SchemaFault(
+                    f"`{keyword}` is not supported", (*path, keyword), "use `$ref: '#/$defs/…'`"
+                )
         if schema.get("$schema", DRAFT).rstrip("#") != DRAFT:
-            raise SchemaFault("another `$schema` than draft 2020-12", (*path, "$schema"), "leave `$schema` out")
+            raise SchemaFault(
+                "another `$schema` than draft 2020-12", (*path, "$schema"), "leave `$schema` out"
+            )
         total = 1
         for inner, child in subschemas(schema):
             cost = self.count(child, path + inner)

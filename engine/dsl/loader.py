@@ -130,7 +130,14 @@ class Document:
         return str(node.value) if isinstance(node, ScalarNode) else None
 
     def problem(
-        self, code: str, message: str, path: Path = (), *, hint: str = "", key: bool = False, offset: int | None = None
+        self,
+        code: str,
+        message: str,
+        path: Path = (),
+        *,
+        hint: str = "",
+        key: bool = False,
+        offset: int | None = None,
     ) -> Problem:
         """A problem at `path`: at its key, at a character inside of its text, or at its value."""
         if offset is not None:
@@ -194,19 +201,24 @@ def _may_hold_anchor(text: str) -> bool:
     if "&" not in text and "*" not in text:
         return False
     return any(
-        found.start() == 0 or text[found.start() - 1] in _BEFORE_ANCHOR for found in _ANCHOR_OR_ALIAS.finditer(text)
+        found.start() == 0 or text[found.start() - 1] in _BEFORE_ANCHOR
+        for found in _ANCHOR_OR_ALIAS.finditer(text)
     )
 
 
 def _walk_events(text: str) -> None:
     depth = values = documents = 0
     for event in _events(text):
-        mark = event.start_mark
+        mark: Any = event.start_mark
         if isinstance(event, DocumentStartEvent):
             documents += 1
             if documents > 1:
                 raise _Refused(
-                    codes.YAML, "a second document begins here", mark.line, mark.column, "one file holds one workflow"
+                    codes.YAML,
+                    "a second document begins here",
+                    mark.line,
+                    mark.column,
+                    "one file holds one workflow",
                 )
         elif isinstance(event, NodeEvent):
             values += 1
@@ -224,9 +236,10 @@ def _walk_events(text: str) -> None:
 
 def _refuse_anchor(event: NodeEvent) -> None:
     sign, what = ("*", "alias") if isinstance(event, AliasEvent) else ("&", "anchor")
+    mark: Any = event.start_mark
     raise _Refused(
         codes.ANCHOR, f"{what} `{sign}{event.anchor}`: anchors and aliases are not part of the language",
-        event.start_mark.line, event.start_mark.column,
+        mark.line, mark.column,
         f"write the value out, or quote the text that begins with `{sign}`",
     )  # fmt: skip
 
@@ -268,14 +281,17 @@ def _value(node: Any, depth: int) -> Any:
     tag = node.tag
     if tag is _Text:
         text: str = node.value
-        if "\x00" in text or not text.isascii() and _FORBIDDEN_CHARACTER.search(text):
+        if "\x00" in text or (not text.isascii() and _FORBIDDEN_CHARACTER.search(text)):
             raise _fault(node, codes.SCALAR, "text may not hold NUL or half of a surrogate pair")
         return text
     if tag is _Plain:
         return _plain(node)
     if tag is not _Collection:
         raise _fault(
-            node, codes.TAG, f"tag `{shown(node.tag)}`: tags are not part of the language", "leave the tag out"
+            node,
+            codes.TAG,
+            f"tag `{shown(node.tag)}`: tags are not part of the language",
+            "leave the tag out",
         )
     if depth >= MAX_DEPTH:
         raise _too_deep(node.start_mark)
@@ -302,14 +318,20 @@ def _mapping(node: Any, depth: int) -> dict[str, Any]:
 def _key(key: Any) -> str:
     if key.tag is _Text:
         if key.value == "<<" and not key.style:
-            raise _fault(key, codes.ANCHOR, "merge keys (`<<`) are not part of the language", "write the keys out")
+            raise _fault(
+                key, codes.ANCHOR, "merge keys (`<<`) are not part of the language", "write the keys out"
+            )
         return str(_value(key, 0))
     if key.tag is _Plain:
         if isinstance(_plain(key), str):
             return str(key.value)
-        raise _fault(key, codes.KEY, f"key `{shown(key.value)}` is not text", f'quote it: "{shown(key.value)}"')
+        raise _fault(
+            key, codes.KEY, f"key `{shown(key.value)}` is not text", f'quote it: "{shown(key.value)}"'
+        )
     if isinstance(key, ScalarNode):
-        raise _fault(key, codes.TAG, f"tag `{shown(key.tag)}`: tags are not part of the language", "leave the tag out")
+        raise _fault(
+            key, codes.TAG, f"tag `{shown(key.tag)}`: tags are not part of the language", "leave the tag out"
+        )
     raise _fault(key, codes.KEY, "a list or a mapping cannot be a key", "quote it to make it text")
 
 
@@ -325,7 +347,9 @@ def _plain(node: Any) -> Any:
     if _FLOAT.match(text):
         number = float(text)
         if number in (float("inf"), float("-inf")):
-            raise _fault(node, codes.SCALAR, f"number `{shown(text)}` is too large", "quote it to keep it as text")
+            raise _fault(
+                node, codes.SCALAR, f"number `{shown(text)}` is too large", "quote it to keep it as text"
+            )
         return number
     if _OCTAL.match(text) or _HEX.match(text):
         if len(text) > MAX_INT_DIGITS:
@@ -357,7 +381,9 @@ def _yaml_fault(error: yaml.MarkedYAMLError, text: str) -> _Refused:
     line, column = (mark.line, mark.column) if mark else (0, 0)
     message = " ".join(part for part in (error.context, error.problem) if part)
     if "expected a single document" in message:
-        return _Refused(codes.YAML, "a second document begins here", line, column, "one file holds one workflow")
+        return _Refused(
+            codes.YAML, "a second document begins here", line, column, "one file holds one workflow"
+        )
     hint = "a tab cannot indent; use spaces" if "cannot start any token" in message and "\t" in text else ""
     fault = _Refused(codes.YAML, message or "not readable as YAML", line, column, hint)
     if error.context_mark is not None:
@@ -372,7 +398,10 @@ def _reader_fault(error: Exception, text: str) -> _Refused:
     before = text.encode("utf-8", "replace")[:position].decode("utf-8", "ignore")
     reason = str(getattr(error, "reason", "") or error).split("\n")[0]
     return _Refused(
-        codes.YAML, f"not readable as YAML: {reason}", before.count("\n"), len(before) - before.rfind("\n") - 1
+        codes.YAML,
+        f"not readable as YAML: {reason}",
+        before.count("\n"),
+        len(before) - before.rfind("\n") - 1,
     )
 
 

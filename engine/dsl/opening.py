@@ -15,6 +15,8 @@ from engine.dsl.words import EXPRESSION_PATTERN
 IS_EXPRESSION: dict[str, Any] = {"type": "string", "pattern": EXPRESSION_PATTERN}
 _STRING_LIMITS = frozenset({"pattern", "minLength", "maxLength", "format", "enum", "const"})
 _ANNOTATIONS = ("title", "description", "default", "examples", "deprecated")
+_JUDGE_THE_WHOLE = frozenset({"not", "if", "then", "else", "allOf", "dependentSchemas", "propertyNames"})
+"""Keywords whose schemas judge the object that they stand in, and no value inside of it."""
 _SCALARS = frozenset({"string", "integer", "number", "boolean"})
 
 
@@ -35,16 +37,18 @@ def _opened(schema: Any) -> Any:
 
 def _inner(schema: dict[str, Any]) -> dict[str, Any]:
     result = dict(schema)
-    for path, child in list(subschemas(schema)):
-        if path[0] in ("not", "if", "then", "else", "allOf", "dependentSchemas", "propertyNames"):
-            continue  # they judge the shape of the whole, not a value of their own
-        if len(path) == 1:
-            result[path[0]] = _opened(child)
-        else:
-            container = result[path[0]]
-            if container is schema[path[0]]:
-                container = result[path[0]] = container.copy()
-            container[path[1]] = _inner(child) if path[0] in ("$defs", "anyOf", "oneOf") and isinstance(child, dict) else _opened(child)
+    for keyword, *rest in (path for path, _ in subschemas(schema)):
+        word = str(keyword)
+        if word in _JUDGE_THE_WHOLE:
+            continue
+        if not rest:
+            result[word] = _opened(schema[word])
+            continue
+        if result[word] is schema[word]:
+            result[word] = schema[word].copy()
+        child = schema[word][rest[0]]
+        is_alternative = word in ("$defs", "anyOf", "oneOf") and isinstance(child, dict)
+        result[word][rest[0]] = _inner(child) if is_alternative else _opened(child)
     return result
 
 
@@ -63,7 +67,10 @@ def tidied(schema: Any) -> Any:
         return [tidied(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {key: value if key in ("default", "examples", "enum", "const") else tidied(value) for key, value in schema.items()}
+    result = {
+        key: value if key in ("default", "examples", "enum", "const") else tidied(value)
+        for key, value in schema.items()
+    }
     if result.get("type") == "string" and result.get("format") == "duration":
         del result["format"]
         result["pattern"] = durations.PATTERN
@@ -96,6 +103,11 @@ def _are_distinct_scalars(branches: list[Any]) -> bool:
     if len(kinds) != len(branches) or len(set(map(str, kinds))) != len(kinds):
         return False
     limits = [branch.keys() - {"type", "examples"} for branch in branches]
-    return all(kind in _SCALARS for kind in kinds) and not any(
-        limit & {"enum", "const"} for limit in limits
-    ) and sum(1 for kind, limit in zip(kinds, limits, strict=True) if kind in ("integer", "number") and limit) == 0
+    return (
+        all(kind in _SCALARS for kind in kinds)
+        and not any(limit & {"enum", "const"} for limit in limits)
+        and sum(
+            1 for kind, limit in zip(kinds, limits, strict=True) if kind in ("integer", "number") and limit
+        )
+        == 0
+    )

@@ -48,7 +48,12 @@ def activity_types_page(types: Iterable[ActivityTypeInfo]) -> str:
         parts += [f"## `{info.name}`\n", f"{info.description}\n", "### Config\n", _table(schema)]
         for name, definition in schema.get("$defs", {}).items():
             parts += [f"#### {name}\n", _table(definition)]
-        parts += ["### Result\n", _result(info), "### Errors\n", ", ".join(f"`{e}`" for e in info.errors) + "\n"]
+        parts += [
+            "### Result\n",
+            _result(info),
+            "### Errors\n",
+            ", ".join(f"`{e}`" for e in info.errors) + "\n",
+        ]
     return "\n".join(parts)
 
 
@@ -75,14 +80,18 @@ def _kind(value: Any) -> str:
     if "const" in value:
         return f"`{value['const']}`"
     if "$ref" in value:
-        return value["$ref"].rsplit("/", 1)[1]
+        return str(value["$ref"]).rsplit("/", 1)[1]
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(_kind(branch) for branch in value["anyOf"]))
     kinds = value.get("type")
     if kinds is None:
         return "anything"
     if kinds == "array":
-        return f"list of {_kind(value.get('items'))}" if value.get("items") and "allOf" not in value["items"] else "list of tasks"
+        return (
+            f"list of {_kind(value.get('items'))}"
+            if value.get("items") and "allOf" not in value["items"]
+            else "list of tasks"
+        )
     text = " or ".join(kinds) if isinstance(kinds, list) else str(kinds)
     examples = value.get("examples")
     return f"{text}, such as {', '.join(f'`{e}`' for e in examples)}" if examples else text

@@ -16,7 +16,9 @@ from engine.dsl import durations, words
 Name: TypeAlias = Annotated[str, Field(pattern=words.NAME_PATTERN, max_length=words.MAX_NAME)]
 Id: TypeAlias = Annotated[str, Field(pattern=words.ID_PATTERN, max_length=words.MAX_NAME)]
 Duration: TypeAlias = Annotated[str, Field(pattern=durations.PATTERN, examples=["90s", "1h30m", "PT10M"])]
-Expression: TypeAlias = Annotated[str, Field(pattern=words.EXPRESSION_PATTERN, examples=["${{ inputs.amount > 100 }}"])]
+Expression: TypeAlias = Annotated[
+    str, Field(pattern=words.EXPRESSION_PATTERN, examples=["${{ inputs.amount > 100 }}"])
+]
 DurationOrExpression: TypeAlias = Annotated[
     str, Field(pattern=words.DURATION_OR_EXPRESSION_PATTERN, examples=["15m", "${{ inputs.pause }}"])
 ]
@@ -168,7 +170,9 @@ def _kind(value: Any) -> str:
 
 
 AnyTask: TypeAlias = Annotated[
-    Annotated[ActivityTask, Tag("activity")] | Annotated[WaitTask, Tag("wait")] | Annotated[SetTask, Tag("set")],
+    Annotated[ActivityTask, Tag("activity")]
+    | Annotated[WaitTask, Tag("wait")]
+    | Annotated[SetTask, Tag("set")],
     Discriminator(_kind),
 ]
 

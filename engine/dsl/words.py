@@ -37,12 +37,16 @@ NOT_YET_TASK_KEYS = frozenset({"cache", "compensate", "concurrency"})
 PATTERNS: dict[str, tuple[str, str]] = {
     NAME_PATTERN: ("is not a workflow name", "use lower-case letters, digits and dashes, a letter first"),
     ID_PATTERN: ("is not an id", "use letters, digits and `_`, no digit first"),
-    ACTIVITY_TYPE_PATTERN: ("is not the name of an activity type", "lower-case words, such as `http_request`"),
+    ACTIVITY_TYPE_PATTERN: (
+        "is not the name of an activity type",
+        "lower-case words, such as `http_request`",
+    ),
     QUEUE_PATTERN: ("is not the name of a task queue", "use letters, digits, `.`, `_` and `-`"),
     EXPRESSION_PATTERN: ("is no expression", 'write it as "${{ … }}"'),
     ERROR_TYPE_PATTERN: ("is not an error type", "a name, such as `HTTP_4XX` or `ValueError`"),
     DURATION_OR_EXPRESSION_PATTERN: (
-        "is neither a duration nor an expression", "write it like 90s, 1h30m, 250ms or PT10M"
+        "is neither a duration nor an expression",
+        "write it like 90s, 1h30m, 250ms or PT10M",
     ),
     durations.PATTERN: ("is not a duration", "write it like 90s, 1h30m, 250ms or PT10M"),
 }

@@ -1,0 +1,303 @@
+"""The shape of a definition against the generated JSON Schema: every fault located, told in the author's words."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from engine.dsl import codes, words
+from engine.dsl.json_schemas import Schema, compile_schema
+from engine.dsl.loader import Document, Path, shown
+from engine.errors import Problem
+
+SCHEMA_FILE = "workflow.schema.json"
+_KINDS = {
+    "string": "text", "object": "a mapping", "array": "a list", "integer": "a whole number",
+    "number": "a number", "boolean": "true or false", "null": "empty",
+}  # fmt: skip
+
+
+def check_structure(document: Document) -> tuple[list[Problem], Any]:
+    """The problems of the document's shape, and its data without what is wrong in it."""
+    errors = list(_validator().iter_errors(document.data))
+    if not errors:
+        return [], document.data
+    problems, bad = explain(document, errors, workflow_schema(), ())
+    return problems, pruned(document.data, bad)
+
+
+@cache
+def workflow_schema() -> Schema:
+    """The JSON Schema of a definition, as it is exported."""
+    schema: Schema = json.loads((files("engine.dsl") / SCHEMA_FILE).read_text("utf-8"))
+    return schema
+
+
+@cache
+def _validator() -> Any:
+    return compile_schema(workflow_schema())
+
+
+def explain(
+    document: Document, errors: Sequence[Any], schema: Schema, base: Path
+) -> tuple[list[Problem], set[Path]]:
+    """Errors of a JSON Schema validator as problems of the document, and the paths of the values that are wrong.
+
+    `base` is where the validated value stands in the document.
+    """
+    problems: dict[Problem, None] = {}
+    bad: set[Path] = set()
+    for error in errors:
+        path = (*base, *error.instance_path)
+        for problem in _Explanation(document, error, schema, path).problems(bad):
+            problems[problem] = None
+    return list(problems), bad
+
+
+def pruned(data: Any, bad: set[Path]) -> Any:
+    """A copy of `data` without the values at the paths `bad`; an item of a list becomes None, so that indices stay."""
+    if () in bad:
+        return {}
+    by_first: dict[str | int, set[Path]] = {}
+    for path in bad:
+        by_first.setdefault(path[0], set()).add(path[1:])
+    if isinstance(data, dict):
+        return {
+            key: pruned(value, by_first.get(key, set()))
+            for key, value in data.items()
+            if () not in by_first.get(key, ())
+        }
+    if isinstance(data, list):
+        return [
+            None if () in by_first.get(index, ()) else pruned(value, by_first.get(index, set()))
+            for index, value in enumerate(data)
+        ]
+    return data
+
+
+class _Explanation:
+    """One error of the JSON Schema validator, put into words."""
+
+    def __init__(self, document: Document, error: Any, root: Schema, path: Path) -> None:
+        self._document = document
+        self._error = error
+        self._path = path
+        self._holder = _at(root, error.schema_path[:-1])
+        self._value = _at(document.data, path)
+        # A config is the activity type's own business: its faults have one code.
+        self._in_config = "config" in path and path[0] in ("tasks", "on_failure", "finally")
+
+    def problems(self, bad: set[Path]) -> Iterator[Problem]:
+        keyword = self._error.kind.name
+        if keyword in ("additionalProperties", "unevaluatedProperties"):
+            for key in self._error.kind.unexpected:
+                bad.add((*self._path, key))
+                yield self._unknown_key(key)
+        elif keyword in ("required", "dependentRequired"):
+            yield self._missing(self._error.kind.property)
+        else:
+            if keyword not in ("not", "minProperties", "maxProperties"):
+                bad.add(self._path)
+            yield self._wrong(keyword)
+
+    def _problem(self, code: str, message: str, path: Path, hint: str = "", *, key: bool = False) -> Problem:
+        return self._document.problem(
+            codes.CONFIG if self._in_config else code, message, path, hint=hint, key=key
+        )
+
+    def _unknown_key(self, key: str) -> Problem:
+        path = (*self._path, key)
+        known = self._holder.get("properties", {}) if isinstance(self._holder, dict) else {}
+        if not self._in_config and self._is_not_yet(key):
+            return self._document.problem(
+                codes.NOT_YET, f"`{key}` is a word of the language that this version does not know yet", path,
+                hint="leave it out for now", key=True,
+            )  # fmt: skip
+        return self._problem(
+            codes.UNKNOWN_KEY, f"unknown key `{shown(key)}`", path, did_you_mean(key, known), key=True
+        )
+
+    def _is_not_yet(self, key: str) -> bool:
+        if not self._path:
+            return key in words.NOT_YET_KEYS
+        return len(self._path) == 2 and key in words.NOT_YET_TASK_KEYS
+
+    def _missing(self, key: str) -> Problem:
+        where = "the workflow" if not self._path else f"`{self._path[-1]}`"
+        if self._path and isinstance(self._path[-1], int):
+            where = "the task" if len(self._path) == 2 else "the item"
+        hint = ""
+        if key == "activity_type" and isinstance(self._value, dict):
+            hint = _missing_activity_type_hint(self._value)
+        elif key == "deadline":
+            hint = "without a deadline nothing can time out"
+        return self._problem(codes.MISSING_KEY, f"{where} needs `{key}`", self._path, hint)
+
+    def _wrong(self, keyword: str) -> Problem:
+        value, path = self._value, self._path
+        if keyword == "type":
+            return self._wrong_type(value)
+        if keyword == "enum" or keyword == "const":
+            return self._not_one_of(value)
+        if keyword == "pattern":
+            what, hint = words.PATTERNS.get(
+                self._error.kind.pattern, (f"does not match `{self._error.kind.pattern}`", "")
+            )
+            if "${{" in value and self._error.kind.pattern != words.EXPRESSION_PATTERN:
+                return self._problem(
+                    codes.EXPRESSION_HERE, "an expression may not stand here", path, "write the value out"
+                )
+            code = (
+                codes.DURATION
+                if "duration" in what
+                else codes.NAME
+                if "an id" in what or "name" in what
+                else codes.VALUE
+            )
+            if self._error.kind.pattern == words.ID_PATTERN and "-" in value:
+                hint = f"a dash would be a minus in expressions: `{value.replace('-', '_')}`"
+            return self._problem(code, f"`{shown(value)}` {what}", path, hint)
+        if keyword == "not":
+            return self._problem(codes.VALUE, self._excluded(), path)
+        if keyword in ("anyOf", "oneOf"):
+            return self._problem(
+                codes.VALUE,
+                f"`{shown(_json(value))}` fits none of the allowed forms: {self._branches()}",
+                path,
+            )
+        return self._problem(codes.VALUE, _limit_message(keyword, self._error), path)
+
+    def _wrong_type(self, value: Any) -> Problem:
+        wanted = self._holder["type"]
+        kinds = [wanted] if isinstance(wanted, str) else list(wanted)
+        found = _kind_of(value)
+        if value is None:
+            return self._problem(
+                codes.TYPE, f"`{self._path[-1] if self._path else 'the file'}` is empty", self._path,
+                "leave the key out or give it a value", key=bool(self._path) and isinstance(self._path[-1], str),
+            )  # fmt: skip
+        message = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}, not {found}"
+        hint = ""
+        if "string" in kinds and isinstance(value, (bool, int, float)):
+            written = self._document.raw(self._path) or str(value)
+            hint = f'quote it: "{written}"'
+            if "duration" in words.PATTERNS.get(self._holder.get("pattern", ""), ("",))[0]:
+                hint = f"write a unit: {written}s or {written}m"
+        elif kinds == ["array"] and isinstance(value, str):
+            hint = f"write a list: [{shown(value)}]"
+        elif isinstance(value, str) and "${{" in value:
+            hint = "an expression may not stand here"
+        elif (
+            kinds == ["array"]
+            and isinstance(value, dict)
+            and self._path[-1:] in (("tasks",), ("on_failure",), ("finally",))
+        ):
+            hint = "tasks are a list: `- id: …`"
+        return self._problem(codes.TYPE, message, self._path, hint)
+
+    def _not_one_of(self, value: Any) -> Problem:
+        options = self._holder["enum"] if "enum" in self._holder else [self._holder["const"]]
+        if self._path[-1] == "type" and len(self._path) == 3 and value in words.NOT_YET_TYPES:
+            return self._document.problem(
+                codes.NOT_YET, f"tasks of type `{value}` are a part of the language that this version does not know yet",
+                self._path, hint="there are `activity`, `wait` and `set`",
+            )  # fmt: skip
+        allowed = ", ".join(f"`{_plain_json(option)}`" for option in options)
+        message = (
+            f"`{shown(_plain_json(value))}` is not one of {allowed}"
+            if len(options) > 1
+            else f"must be {allowed}"
+        )
+        texts = [option for option in options if isinstance(option, str)]
+        hint = ""
+        if self._path[-1] == "dsl" and not isinstance(value, str):
+            hint = 'quote it: "1"'
+        elif isinstance(value, str):
+            hint = _closest(value, texts)
+            if not hint and self._path[-1] == "type" and len(self._path) == 3 and value.isidentifier():
+                hint = f"`type: activity` with `activity_type: {shown(value)}`"
+        return self._problem(codes.VALUE, message, self._path, hint)
+
+    def _excluded(self) -> str:
+        excluded = self._holder.get("not")
+        if isinstance(excluded, dict) and set(excluded) == {"required"}:
+            return " and ".join(f"`{key}`" for key in excluded["required"]) + " exclude each other"
+        return "is not allowed here"
+
+    def _branches(self) -> str:
+        texts = [branch[0].message.split("\n", 1)[0] for branch in self._error.kind.context if branch]
+        return "; ".join(dict.fromkeys(shown(text, 120) for text in texts))
+
+
+def did_you_mean(key: str, known: Any) -> str:
+    """A hint for an unknown key: our word for a neighbour's, or the known key that looks most alike."""
+    ours = words.NEIGHBOURS.get(key, "")
+    if ours and (ours in known or ours.startswith("`") or ours.split(":")[0] in known):
+        return f"did you mean {ours}?" if ours.startswith("`") else f"did you mean `{ours}`?"
+    return _closest(key, list(known)) or (_listed(list(known)) if 0 < len(known) <= 12 else "")
+
+
+def _closest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word[:100].lower(), known, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else ""
+
+
+def _listed(known: list[str]) -> str:
+    return "there are " + ", ".join(f"`{key}`" for key in known)
+
+
+def _missing_activity_type_hint(task: dict[str, Any]) -> str:
+    if "duration" in task or "until" in task:
+        return "`type: wait` pauses"
+    if "values" in task:
+        return "`type: set` works out values"
+    return "such as `http_request`, `python_function` or `human_approval`"
+
+
+def _limit_message(keyword: str, error: Any) -> str:
+    limit = getattr(error.kind, "limit", None)
+    text = {
+        "minimum": f"must be at least {limit}",
+        "maximum": f"must be at most {limit}",
+        "exclusiveMinimum": f"must be more than {limit}",
+        "exclusiveMaximum": f"must be less than {limit}",
+        "minLength": "must not be empty" if limit == 1 else f"must have at least {limit} characters",
+        "maxLength": f"must have at most {limit} characters",
+        "minItems": "must not be empty" if limit == 1 else f"must have at least {limit} items",
+        "maxItems": f"must have at most {limit} items",
+        "minProperties": f"must have at least {limit} keys",
+        "maxProperties": f"must have at most {limit} keys",
+        "falseSchema": "nothing may stand here",
+        "uniqueItems": "names something twice",
+    }.get(keyword)
+    return text or shown(error.message.split("\n", 1)[0], 200)
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return {str: "text", int: "a number", float: "a number", list: "a list", dict: "a mapping"}.get(
+        type(value), "that"
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain_json(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _at(root: Any, path: Sequence[str | int]) -> Any:
+    found = root
+    for part in path:
+        if (isinstance(found, dict) and part in found) or (isinstance(found, list) and isinstance(part, int)):
+            found = found[part]  # type: ignore[index]
+        else:
+            return {}
+    return found
