@@ -47,11 +47,18 @@ class Settings(BaseSettings):
     """Hosts, addresses or CIDR blocks that `http_request` may reach although they are private."""
     function_packages: tuple[str, ...] = ()
     """Installed packages whose functions `python_function` may call besides the bundle's own."""
+    function_memory_mb: int = Field(default=1024, ge=64)
+    """Address space that one call of `python_function` may use."""
+    max_concurrent_functions: int = Field(default=16, gt=0)
+    """Child processes of `python_function` at a time; the time spent waiting for one counts as the attempt's."""
     reconcile_interval: float = Field(default=15.0, gt=0)
     max_concurrent_activities: int = Field(default=100, gt=0)
     max_concurrent_runs: int = Field(default=1000, gt=0)
     """Open runs a worker keeps in its cache; a small cache replays and collapses throughput."""
+    worker_health_port: int = Field(default=0, ge=0, le=65535)
+    """A worker answers `/healthz` and `/readyz` here, on `api_host`; 0 turns it off."""
     log_format: str = "json"
+    """`json` for machines, `text` for people."""
     log_level: str = "INFO"
     drain_timeout: float = Field(default=20.0, gt=0)
     """Seconds a process that is asked to stop gives to what is under way."""

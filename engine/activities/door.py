@@ -175,7 +175,7 @@ def _heartbeats(info: activity.Info) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    interval = info.heartbeat_timeout.total_seconds() / 3
+    interval = min(info.heartbeat_timeout.total_seconds() / 3, 1.0)
     timer: asyncio.TimerHandle
 
     def beat() -> None:
@@ -203,8 +203,16 @@ def _translated(retry_when: Judgement | None) -> Iterator[None]:
         yield
     except ActivityFailure as failure:
         raise _application_error(failure, retry_when) from failure.__cause__
-    except ApplicationError:
-        raise
+    except ApplicationError as error:
+        # Temporal's own word, which an activity type of somebody else may use instead of ours.
+        details = error.details[0] if len(error.details) == 1 else list(error.details)
+        failure = ActivityFailure(
+            error.type or "ApplicationError",
+            error.message,
+            details=details,
+            retryable=not error.non_retryable,
+        )
+        raise _application_error(failure, retry_when) from error
     except Unavailable as error:
         raise _application_error(ActivityFailure(error.code, str(error)), retry_when) from error
     except PinflowError as error:
@@ -223,6 +231,9 @@ def _application_error(failure: ActivityFailure, retry_when: Judgement | None) -
     error = TaskError(failure.type, results.bounded_message(failure.message), details=details)
     final = judge_error(retry_when, error, attempt) if failure.retryable else error
     told = final or error
+    _log.warning(
+        "attempt failed", type=told.type, reason=told.message, attempt=attempt, final=final is not None
+    )
     return ApplicationError(
         told.message,
         {"attempt": attempt, "details": details},

@@ -194,6 +194,10 @@ def main() -> NoReturn:
     _drop_root(request["folder"])
     _set_limits(request["limits"])
     _isolate(libc)
+    if libc is not None:  # after the changes of identity, each of which forgets it
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != request["parent"]:
+        os._exit(1)  # the worker was killed before we could ask to follow it
     child = os.fork()
     if child:
         os.close(out)

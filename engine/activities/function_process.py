@@ -74,6 +74,7 @@ class FunctionRunner:
                 "args": dict(call.args),
                 "folder": str(folder / "code"),
                 "packages": list(call.packages),
+                "parent": os.getpid(),
                 "limits": {
                     "memory": self._memory,
                     "cpu": int(call.timeout or 86_400) + 2,

@@ -38,6 +38,8 @@ class AttemptRecorder:
         self._limit = limit
         self._rows: dict[tuple[str, str, datetime, int], AttemptRow] = {}
         self._filled = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._lost = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -51,8 +53,7 @@ class AttemptRecorder:
             return
         try:
             async with asyncio.timeout(limit):
-                while self._rows:
-                    await asyncio.sleep(_INTERVAL)
+                await self._empty.wait()
         except TimeoutError:
             _log.warning("attempts not recorded", rows=len(self._rows))
         self._task.cancel()
@@ -95,6 +96,7 @@ class AttemptRecorder:
     def _note(self, row: AttemptRow) -> None:
         self._rows[row.key] = row
         self._filled.set()
+        self._empty.clear()
         if len(self._rows) > self._limit:
             del self._rows[next(iter(self._rows))]
             self._lost += 1
@@ -130,6 +132,7 @@ class AttemptRecorder:
                 del self._rows[row.key]
         if not self._rows:
             self._filled.clear()
+            self._empty.set()
 
     async def _write_one_by_one(self, batch: Sequence[AttemptRow]) -> None:
         """One row that Postgres refuses must not take the others with it (promise P9)."""
@@ -193,5 +196,6 @@ def _why_cancelled() -> tuple[str, dict[str, Any] | None]:
 def _as_json(error: Exception) -> dict[str, Any]:
     if not isinstance(error, ApplicationError):
         return {"type": type(error).__name__, "message": str(error)[:2000]}
-    told = error.details[0] if error.details else {}
-    return {"type": error.type, "message": error.message, "details": told.get("details")}
+    told = error.details[0] if error.details else None
+    details = told.get("details") if isinstance(told, dict) else None
+    return {"type": error.type, "message": error.message, "details": details}
