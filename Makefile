@@ -40,7 +40,10 @@ bench: install ## The figures of the README, each as a ratio to its limit in the
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 schemas: install ## Write the generated files anew: JSON Schema, reference pages
-	@$(BIN)/python -m tests.support.generated
+	@$(BIN)/python -m engine.dsl.export
+	@$(BIN)/python -m engine.core.states > docs/reference/states.md
+	@$(BIN)/python -m engine.sync.conditions > docs/reference/conditions.md
+	@$(BIN)/python -m engine.cli.reference
 
 simulate: install ## Random graphs, outcomes, orders and crashes through the brain; many more than `make test`
 	@PINFLOW_TEST_SIMULATIONS=20000 $(BIN)/python -m pytest -q -m simulation $(PYTEST_ARGS) tests

@@ -1,0 +1,145 @@
+"""What the client commands send and print; the server is a stand-in here, the acceptance tests use the real one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import output, run, watching
+from engine.cli.client import Client
+from engine.errors import InvalidInput
+
+
+class Answers(Client):
+    """A client whose replies are given."""
+
+    replies: dict[str, Any]
+
+    def __init__(self, replies: dict[str, Any]) -> None:
+        super().__init__("http://127.0.0.1:9")
+        object.__setattr__(self, "replies", replies)
+
+    def get(self, path: str, **query: Any) -> Any:
+        found = self.replies[path]
+        return found.pop(0) if isinstance(found, list) else found
+
+
+def _task(name: str, status: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "status": status, **more}
+
+
+def _run(status: str, *tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "id": "r1",
+        "workflow": "w",
+        "commit_sha": "a" * 40,
+        "status": status,
+        "tasks": list(tasks),
+        **more,
+    }
+
+
+def test_watching_tells_each_change_once_and_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"type": "HTTP_5XX", "message": "gone\x1b[31m"}
+    client = Answers(
+        {
+            "/executions/r1": [
+                _run("RUNNING", _task("a", "RUNNING"), _task("b", "PENDING")),
+                _run("RUNNING", _task("a", "RUNNING"), _task("b", "PENDING")),
+                _run(
+                    "FAILED",
+                    _task("a", "FAILED", attempts=2, error=error),
+                    _task("b", "SKIPPED"),
+                    error=error,
+                ),
+            ]
+        }
+    )
+
+    assert watching.follow(client, "r1", interval=0.01) == 1
+
+    said = capsys.readouterr().out
+    assert said.count("RUNNING") == 1
+    assert "attempt 2" in said
+    assert "HTTP_5XX: gone" in said
+    assert "\x1b" not in said
+    assert said.count("PENDING") == 0
+
+
+def test_watching_says_who_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    request = {"id": "q1", "execution_id": "r1", "task": "gate", "message": "Go?"}
+    client = Answers(
+        {
+            "/executions/r1": [
+                _run("WAITING", _task("gate", "WAITING")),
+                _run("COMPLETED", outputs={"a": 1}),
+            ],
+            "/approvals": {"items": [request]},
+        }
+    )
+
+    assert watching.follow(client, "r1", interval=0.01) == 0
+
+    said = capsys.readouterr().out
+    assert "Go?" in said
+    assert "pinflow approvals approve q1" in said
+    assert json.loads(said[said.index("{") :]) == {"a": 1}
+
+
+def _arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    run.configure(parser)
+    return parser.parse_args(["w", *words])
+
+
+def test_inputs_are_json_where_they_can_be_and_text_where_the_workflow_says_so() -> None:
+    schema = {"properties": {"version": {"type": "string"}}}
+    client = Answers({"/workflows/w": {"inputs": schema}})
+
+    found = run._inputs(
+        _arguments("-i", "version=1.0", "-i", "n=3", "-i", "who=Ada", "-i", "l=[1, 2]", "-i", "e=a=b"), client
+    )
+
+    assert found == {"version": "1.0", "n": 3, "who": "Ada", "l": [1, 2], "e": "a=b"}
+
+
+def test_inputs_of_the_command_line_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "inputs.json"
+    file.write_text('{"a": 1, "b": 2}')
+    client = Answers({"/workflows/w": {}})
+
+    assert run._inputs(_arguments("--inputs-file", str(file), "-i", "b=3"), client) == {"a": 1, "b": 3}
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", None])
+def test_a_bad_inputs_file_is_the_callers_to_mend(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "inputs.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(InvalidInput, match=r"inputs\.json"):
+        run._inputs(_arguments("--inputs-file", str(file)), Answers({}))
+
+
+def test_an_input_without_a_value_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="name=value"):
+        run._inputs(_arguments("-i", "novalue"), Answers({"/workflows/w": {}}))
+
+
+def test_a_table_lets_no_control_character_through(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table([{"a": "x\x1b]0;evil\x07\ny"}], [("A", lambda row: row["a"])])
+    assert capsys.readouterr().out == "A\nx ]0;evil  y\n"
+
+
+def test_colours_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    assert output.paint("red", "x") == "x"
+    assert output.paint("red", "x", Terminal()) == "\033[31mx\033[0m"  # type: ignore[arg-type]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert output.paint("red", "x", Terminal()) == "x"  # type: ignore[arg-type]
