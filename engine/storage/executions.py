@@ -198,6 +198,7 @@ async def page(
     source: str = "",
     commit_sha: str = "",
     status: str = "",
+    started_by: str = "",
 ) -> list[Record]:
     """Up to `count` runs, the newest first, from before the id `before`. `commit_sha` may be a prefix."""
     query: Select[Any] = (
@@ -213,6 +214,8 @@ async def page(
         query = query.where(_commit(commit_sha))
     if status:
         query = query.where(_status(status))
+    if started_by:
+        query = query.where(E.started_by == started_by)
     return await many(connection, query)
 
 

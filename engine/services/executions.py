@@ -1,0 +1,293 @@
+"""Runs: start, look, list, cancel."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from engine import faults
+from engine.core.contracts import Json, RunStart
+from engine.core.states import RUN_ENDS
+from engine.errors import Conflict, InputProblem, InvalidInput, NotFound, PinflowError, Unavailable
+from engine.executor.dispatcher import HEAD_START, Dispatcher
+from engine.executor.runs import Snapshot, StartRequest
+from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.registry.workflow_registry import LATEST, PinnedVersion, WorkflowRegistry
+from engine.services import cursors
+from engine.services.callers import Caller
+from engine.services.ids import new_id
+from engine.services.inputs import Preparations, canonical
+from engine.storage import audit, executions, outbox
+from engine.storage.database import Database
+from engine.storage.rows import Record
+
+SNAPSHOT_LIMIT = 1.0
+"""Seconds that a reader waits for a run's own word before it gets the last recorded one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An acknowledged start. `repeated` if the idempotency key had led to this run before."""
+
+    id: str
+    workflow: str
+    source: str
+    commit_sha: str
+    revision_sha: str
+    digest: str
+    status: str
+    created_at: datetime
+    repeated: bool = False
+
+
+class ExecutionService:
+    """What callers do with runs."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: WorkflowRegistry,
+        executor: TemporalWorkflowExecutor,
+        dispatcher: Dispatcher,
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._executor = executor
+        self._dispatcher = dispatcher
+        self._preparations = Preparations()
+
+    # --- start ------------------------------------------------------------------------------------------------------
+
+    async def execute(
+        self, caller: Caller, workflow: str, inputs: dict[str, Json], *, ref: str = LATEST, key: str = ""
+    ) -> Started:
+        """Start a run of the version of `workflow` at `ref`; acknowledged means that exactly one will run.
+
+        The same `key` of the same caller leads to the same run, and to `Conflict` with another request.  Raises
+        `NotFound`, `InvalidInput`, `Conflict` and `Unavailable`; after any of them but the last nothing was started.
+        """
+        caller.require("operator")
+        request = canonical(inputs, "inputs")
+        hashed = hashlib.sha256(f"{workflow}\n{ref}\n{request}".encode()).hexdigest()
+        require_temporal(self._executor)
+        try:
+            version = await self._registry.resolve(workflow, ref)
+            prepared = self._preparations.of(
+                version.pin.compiled_digest, await self._registry.compiled(version.pin.compiled_digest)
+            )
+            inputs = prepared.checked(inputs)
+        except (NotFound, InvalidInput):
+            # A repeat must get the first answer, whatever was merged or retired meanwhile.
+            if key and (known := await self._known(caller, key, hashed)):
+                return known
+            raise
+        run = _new_run(caller, version, inputs, prepared.titled(version.pin, inputs), key, hashed)
+        try:
+            message_id = await self._record(run)
+        except executions.KeyTaken:
+            known = await self._known(caller, key, hashed)
+            if known is None:  # pragma: no cover - keys are never deleted
+                raise
+            return known
+        sent = await self._dispatcher.send_start(message_id, _request(run, version, prepared.size))
+        return _started(run, "RUNNING" if sent else "PENDING")
+
+    async def _record(self, run: executions.NewRun) -> int:
+        try:
+            async with self._database.begin() as connection:
+                message_id = await executions.begin(connection, run, head_start=HEAD_START)
+                await faults.point("start.before_commit")
+        except Unavailable:
+            # The outcome of a commit whose answer was lost is unknown; the id was made before it.
+            message = await self._recorded(run.id)
+            if message is None:
+                raise
+            message_id = message
+        await faults.point("start.after_commit")
+        return message_id
+
+    async def _recorded(self, execution_id: str) -> int | None:
+        async with self._database.read() as connection:
+            messages = await outbox.of_execution(connection, execution_id)
+        return messages[0].id if messages else None
+
+    async def _known(self, caller: Caller, key: str, hashed: str) -> Started | None:
+        """The run that the key led to. Raises `Conflict` if that was another request."""
+        async with self._database.read() as connection:
+            row = await executions.by_key(connection, caller.subject, key)
+        if row is None:
+            return None
+        if row["request_hash"] != hashed:
+            raise Conflict(
+                f"the idempotency key {key!r} was used for another request, which led to run {row['id']}",
+                hint="a new request needs a new key",
+            )
+        names = ("id", "workflow", "source", "commit_sha", "revision_sha", "digest", "status", "created_at")
+        return Started(**{name: row[name] for name in names}, repeated=True)
+
+    # --- look -------------------------------------------------------------------------------------------------------
+
+    async def get(self, execution_id: str) -> Record:
+        """One run with `tasks`, `attempts`, `approvals`. `live` says whether an open run has spoken for itself just now.
+
+        Raises `NotFound`.
+        """
+        async with self._database.read() as connection:
+            run = await executions.detail(connection, execution_id)
+        if run is None:
+            raise NotFound(f"no run {execution_id}", hint="GET /executions lists them")
+        run["live"] = False
+        for name in ("tasks", "attempts", "approvals"):
+            run[name] = run[name] or []
+        if run["status"] not in RUN_ENDS:
+            await self._enliven(run)
+        return run
+
+    async def _enliven(self, run: Record) -> None:
+        if any(approval["status"] == "PENDING" for approval in run["approvals"]):
+            run["status"] = "WAITING" if run["status"] == "RUNNING" else run["status"]
+        if run["status"] == "PENDING" or self._executor.away:
+            return
+        try:
+            snapshot = await self._executor.snapshot(run["id"], limit=SNAPSHOT_LIMIT)
+        except PinflowError:
+            return  # no worker, or local work hides the run: the rows are what is known
+        run["live"] = True
+        run["tasks"] = [_task(task) for task in snapshot.tasks]
+        run["status"] = _live_status(run["status"], snapshot)
+
+    async def page(
+        self,
+        *,
+        count: int,
+        cursor: str = "",
+        workflow: str = "",
+        commit_sha: str = "",
+        status: str = "",
+        started_by: str = "",
+    ) -> tuple[list[Record], str]:
+        """Runs, the newest first, and the cursor of the next page ("" if there is none)."""
+        before = cursors.decode(cursor, str)
+        source, _, name = workflow.rpartition("/")
+        async with self._database.read() as connection:
+            rows = await executions.page(
+                connection,
+                count=count + 1,
+                before=before[0] if before else "",
+                workflow=name,
+                source=source,
+                commit_sha=commit_prefix(commit_sha),
+                status=status,
+                started_by=started_by,
+            )
+        for row in rows:
+            if row.pop("waits"):
+                row["status"] = "WAITING"
+        more = len(rows) > count
+        return rows[:count], cursors.encode(rows[count - 1]["id"]) if more else ""
+
+    # --- cancel -----------------------------------------------------------------------------------------------------
+
+    async def cancel(self, caller: Caller, execution_id: str, *, reason: str = "") -> str:
+        """Ask a run to end; its status by now. A second request skips the clean-up.
+
+        Raises `NotFound`, `Conflict` if it has ended, `Unavailable`.
+        """
+        caller.require("operator")
+        require_temporal(self._executor)
+        request = {"by": caller.subject, "reason": reason, "id": new_id()}
+        async with self._database.begin() as connection:
+            run = await executions.lock(connection, execution_id)
+            if run is None:
+                raise NotFound(f"no run {execution_id}", hint="GET /executions lists them")
+            if run["status"] in RUN_ENDS:
+                raise Conflict(f"run {execution_id} has ended already: {run['status']}")
+            await outbox.enqueue(connection, "cancel", execution_id, request, delay=HEAD_START)
+            await audit.record(
+                connection,
+                "execution.cancel_requested",
+                actor=caller.subject,
+                source=run["source"],
+                workflow=run["workflow"],
+                execution_id=execution_id,
+                commit_sha=run["commit_sha"],
+                details={"reason": reason},
+            )
+        await self._dispatcher.dispatch_now(execution_id)
+        return str(run["status"])
+
+
+def require_temporal(executor: TemporalWorkflowExecutor) -> None:
+    """Raise `Unavailable`, before anything is recorded, if Temporal is known to be away."""
+    if executor.away:
+        raise Unavailable(
+            "Temporal is away: nothing was recorded", retry_after=2, hint="try again; reads go on"
+        )
+
+
+def commit_prefix(text: str) -> str:
+    """A full or short commit SHA for a search, lower-case. Raises `InvalidInput`."""
+    sha = text.lower()
+    if sha and (not 4 <= len(sha) <= 64 or any(character not in "0123456789abcdef" for character in sha)):
+        raise InvalidInput(
+            f"{text[:80]!r} is no commit SHA",
+            [InputProblem("/commit_sha", "give a full commit SHA or at least 4 characters of one")],
+        )
+    return sha
+
+
+def _new_run(
+    caller: Caller, version: PinnedVersion, inputs: Mapping[str, Json], title: str, key: str, hashed: str
+) -> executions.NewRun:
+    pin = version.pin
+    return executions.NewRun(
+        id=new_id(),
+        source_id=version.source_id,
+        source=pin.source,
+        workflow=pin.workflow,
+        version_id=version.version_id,
+        commit_sha=pin.commit_sha,
+        revision_sha=pin.revision_sha,
+        digest=pin.digest,
+        compiled_digest=pin.compiled_digest,
+        bundle_digest=pin.bundle_digest,
+        dsl=pin.dsl,
+        inputs=inputs,
+        title=title,
+        started_by=caller.subject,
+        created_at=datetime.now(UTC),
+        key=key,
+        request_hash=hashed,
+    )
+
+
+def _request(run: executions.NewRun, version: PinnedVersion, size: int) -> StartRequest:
+    start = RunStart(run.id, version.pin, dict(run.inputs), run.started_by, rfc3339(run.created_at))
+    return StartRequest(start, size, run.title)
+
+
+def _started(run: executions.NewRun, status: str) -> Started:
+    return Started(
+        run.id, run.workflow, run.source, run.commit_sha, run.revision_sha, run.digest, status, run.created_at
+    )
+
+
+def rfc3339(at: datetime) -> str:
+    """A moment as text, in UTC."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _live_status(recorded: str, snapshot: Snapshot) -> str:
+    # The run's last step writes its end with its outputs; until then it is not over for anybody.
+    return recorded if snapshot.status in RUN_ENDS else snapshot.status
+
+
+def _task(task: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: task.get(name) for name in ("id", "status", "skip_reason", "attempts", "outputs", "error")}
+    for name in ("started_at", "finished_at"):
+        at = task.get(name)
+        shown[name] = None if at is None else rfc3339(datetime.fromtimestamp(at, UTC))
+    return shown

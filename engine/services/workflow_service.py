@@ -1,0 +1,26 @@
+"""The service layer as one thing to pass on: an aggregate each."""
+
+from __future__ import annotations
+
+from engine.executor.dispatcher import Dispatcher
+from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.registry.workflow_registry import WorkflowRegistry
+from engine.services.approvals import ApprovalService
+from engine.services.commits import AuditService
+from engine.services.executions import ExecutionService
+from engine.services.health import HealthService
+from engine.services.tokens import TokenService
+from engine.storage.database import Database
+
+
+class WorkflowService:
+    """What API and console call. Reads of definitions and revisions go to `registry` itself."""
+
+    def __init__(self, database: Database, executor: TemporalWorkflowExecutor) -> None:
+        dispatcher = Dispatcher(database, executor)
+        self.registry = WorkflowRegistry(database)
+        self.executions = ExecutionService(database, self.registry, executor, dispatcher)
+        self.approvals = ApprovalService(database, executor, dispatcher)
+        self.audit = AuditService(database, self.registry)
+        self.tokens = TokenService(database)
+        self.health = HealthService(database, executor)
