@@ -173,8 +173,9 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 
 def test_the_reference_page_is_as_the_program_says() -> None:
-    from engine.cli.reference import PAGE, page
+    from engine.cli.reference import PAGE, SETTINGS_PAGE, page, settings_page
 
+    assert SETTINGS_PAGE.read_text(encoding="utf-8") == settings_page(), "run `make schemas`"
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make schemas`"
 
 
