@@ -6,7 +6,8 @@ import difflib
 from typing import Any, TypeAlias
 
 from engine.dsl.cel_functions import ADDED, FUNCTIONS, METHODS, TYPE_NAMES
-from engine.dsl.cel_syntax import ExpressionSyntaxError, constant
+from engine.dsl.cel_syntax import constant
+from engine.dsl.cel_values import ExpressionSyntaxError
 from engine.dsl.environment import Environment, Shape, field_shape, fields, is_open, item_shape, type_of
 
 MAX_NODES = 4096

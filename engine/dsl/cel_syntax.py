@@ -15,11 +15,15 @@ from cel_expr_python.ext import ext_optional, ext_strings
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from engine.dsl.cel_values import ExpressionError
+from engine.dsl.cel_values import ExpressionError, ExpressionSyntaxError
 
 MAX_SOURCE = 16_384
 """Characters in one expression."""
 
+MAX_COPIES = 8
+"""Uses of `optMap` and `optFlatMap`: each copies its target in the parser, so that 20 in a chain eat all memory."""
+
+_COPYING = re.compile(r"\bopt(?:Flat)?Map\b")
 _LABELS = {"": 1, "repeated": 3}
 _SCALARS = {"bool": 8, "double": 1, "int64": 3, "int32": 5, "uint64": 4, "string": 9, "bytes": 12, "enum": 5}
 
@@ -70,16 +74,6 @@ _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
     ],
 }
 _ONE_OF = {"Expr": ("kind", 1), "Constant": ("kind", 0)}
-
-
-class ExpressionSyntaxError(Exception):
-    """An expression cannot be used: `offset` is the character in it (from 0), `hint` what to do."""
-
-    def __init__(self, message: str, offset: int = 0, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.offset = offset
-        self.hint = hint
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +153,10 @@ def parse(source: str) -> tuple[Any, dict[int, int]]:
     """
     if len(source) > MAX_SOURCE:
         raise ExpressionSyntaxError(f"an expression has {len(source)} characters (limit {MAX_SOURCE})")
+    if len(_COPYING.findall(source)) > MAX_COPIES:
+        raise ExpressionSyntaxError(
+            f"optMap stands more than {MAX_COPIES} times", hint="use ?: or a `set` task"
+        )
     if bad := next((i for i, c in enumerate(source) if "\ud800" <= c <= "\udfff" or c == "\0"), None):
         raise ExpressionSyntaxError("a character that no expression can hold", bad)
     try:
@@ -173,6 +171,7 @@ def parse(source: str) -> tuple[Any, dict[int, int]]:
     return parsed.expr, {p.key: p.value for p in parsed.source_info.positions}
 
 
+@lru_cache(maxsize=1024)
 def check(source: str, names: tuple[tuple[str, str], ...]) -> str:
     """The type of the result, given the types of `names`; raises ExpressionSyntaxError where types clash."""
     try:

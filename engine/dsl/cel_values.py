@@ -31,6 +31,16 @@ class ExpressionError(Exception):
         self.message = message
 
 
+class ExpressionSyntaxError(Exception):
+    """An expression cannot be used: `offset` is the character in it (from 0), `hint` what to do."""
+
+    def __init__(self, message: str, offset: int = 0, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+        self.hint = hint
+
+
 @dataclass(frozen=True, slots=True)
 class TypeName:
     """What `type(x)` gives."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from engine.dsl.cel_evaluator import run
-from engine.dsl.cel_values import ExpressionError
+from engine.dsl.cel_values import ExpressionError, ExpressionSyntaxError
 from engine.dsl.environment import Environment, schema_of
 
-__all__ = ["Compiled", "Environment", "ExpressionError", "compile_expression", "evaluate", "schema_of"]
+__all__ = ["Compiled", "Environment", "ExpressionError", "ExpressionSyntaxError", "compile_expression", "evaluate", "schema_of"]
 
 Entry: TypeAlias = dict[str, Any]
 """One row of a compiled definition's expression table: `{"src", "refs", "code"}`."""
@@ -49,7 +49,7 @@ class Compiled:
 def compile_expression(src: str, env: Environment) -> Compiled:
     """Parse and check `src` against what `env` declares.
 
-    Raises ExpressionSyntaxError (in `cel_syntax`) with the offset of the fault.
+    Raises ExpressionSyntaxError with the offset of the fault.
     """
     # Here, so that whoever only evaluates does not load the native parser.
     from engine.dsl import cel_syntax
@@ -60,13 +60,11 @@ def compile_expression(src: str, env: Environment) -> Compiled:
     code = lowering.lower(tree)
     result_type = cel_syntax.check(src, lowering.checker_names)
     if result_type == "optional":
-        raise cel_syntax.ExpressionSyntaxError(
+        raise ExpressionSyntaxError(
             "the result is optional", max(len(src) - 1, 0), "end it with .orValue(...)"
         )
     if result_type in ("bytes", "uint", "type"):
-        raise cel_syntax.ExpressionSyntaxError(
-            f"the result is of type {result_type}, which JSON does not have"
-        )
+        raise ExpressionSyntaxError(f"the result is of type {result_type}, which JSON does not have")
     text = json.dumps(code, separators=(",", ":"), ensure_ascii=False)
     return Compiled(src, tuple(sorted(lowering.refs)), text, result_type, lowering.unguarded)
 
