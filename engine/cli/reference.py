@@ -40,7 +40,7 @@ _SETTINGS_HEAD = """\
 Generated from `engine/settings.py` by `make schemas`; a test holds it.
 
 Every process reads its settings once, from environment variables: `PINFLOW_` and the name in capitals, lists and
-objects as JSON. `pinflow up` sets those of the first table by itself.
+objects as JSON. `pinflow up` sets what it needs by itself.
 """
 
 

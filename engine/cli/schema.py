@@ -1,0 +1,50 @@
+"""`pinflow schema`: the JSON Schema of definitions, and files checked against it alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from engine.cli.problem_formats import FORMATS
+from engine.cli.validate import inspect
+from engine.dsl import loader
+from engine.dsl.structure import SCHEMA_FILE, check_structure
+from engine.errors import Problem
+
+HELP = """
+Print the JSON Schema of definitions, for editors and other tools:
+
+    pinflow schema > schemas/workflow.schema.json
+
+and in a definition, for the YAML language server:
+
+    # yaml-language-server: $schema=../schemas/workflow.schema.json
+
+With files or folders, check their shape against the schema and nothing more: no ids, order or expressions, which
+`pinflow validate` also does.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders to check")
+    parser.add_argument("--format", choices=sorted(FORMATS), default="text", help="of the problems; default text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the schema, or check. 1 if a file does not fit."""
+    if not args.paths:
+        sys.stdout.write((files("engine.dsl") / SCHEMA_FILE).read_text("utf-8"))
+        return 0
+    report = inspect(args.paths, _check_shape)
+    print(FORMATS[args.format](report), end="")
+    return 1 if report.problems else 0
+
+
+def _check_shape(text: bytes, file: str) -> tuple[str, list[Problem]]:
+    document = loader.load(text, file)
+    if isinstance(document, list):
+        return "", document
+    return "", check_structure(document)[0]
