@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final
 
 from engine.core import snapshot
@@ -70,7 +71,7 @@ class Brain:
         self._run = RunState(len(plan.tasks)) if state is None else RunState.from_json(state, plan.positions)
         self._values = Values(plan, self._run)
         self._limit = min(plan.max_concurrency or in_flight, in_flight)
-        self._open: set[int] = set()
+        self._open: dict[int, None] = {}  # a set in the order of its making
         self._slots = 0
         self._held = False
         self._ended: deque[int] = deque()
@@ -132,7 +133,7 @@ class Brain:
     def summary(self) -> str:
         """One line on how the run stands."""
         return snapshot.summary(
-            self._plan, self._run, sorted(self._open)[:5], len(self._open), self._scope.left
+            self._plan, self._run, list(islice(self._open, 5)), len(self._open), self._scope.left
         )
 
     # --- events ---------------------------------------------------------------------------------------------------
@@ -325,7 +326,7 @@ class Brain:
             self._complete(task, {})
             return
         self._move(record, "WAITING")
-        self._open.add(task.position)
+        self._open[task.position] = None
         record.timer = f"wait:{task.id}"
         self._start_timer(record.timer, left)
 
@@ -339,7 +340,7 @@ class Brain:
             return
         record.attempts = 1
         self._slots += 1
-        self._open.add(task.position)
+        self._open[task.position] = None
         if task.kind == "approval":
             record.stage = "requesting"
             self._move(record, "WAITING")
@@ -416,7 +417,7 @@ class Brain:
         record = self._run.records[task.position]
         if record.status == "RUNNING" or record.stage == "requesting":
             self._slots -= 1
-        self._open.discard(task.position)
+        self._open.pop(task.position, None)
         self._stop_timer(record)
         record.stage = ""
         self._move(record, status)
@@ -624,7 +625,7 @@ class Brain:
         for position in self._scope.positions:
             record = run.records[position]
             if record.status in ("RUNNING", "WAITING"):
-                self._open.add(position)
+                self._open[position] = None
                 self._slots += record.status == "RUNNING" or record.stage == "requesting"
 
     def _reissue(self, task: TaskPlan, record: TaskRecord) -> None:

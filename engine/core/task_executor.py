@@ -1,0 +1,376 @@
+"""The task executor: commands of the brain become calls to Temporal, and what comes of them becomes events.
+
+Retry policies and timeouts are handed to Temporal.  Nothing here knows a definition's meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy as TemporalRetryPolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    TimeoutError,
+    TimeoutType,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ActivityCancellationType
+
+from engine.core.contracts import (
+    ActivityCall,
+    ActivityCancelled,
+    ActivityCompleted,
+    ActivityFailed,
+    ActivityOutcome,
+    ApprovalRequested,
+    ApprovalResolved,
+    CancelActivity,
+    CancelTimer,
+    CloseApproval,
+    Command,
+    Event,
+    FinishRun,
+    Json,
+    Judgement,
+    RequestApproval,
+    RetryPolicy,
+    StartActivity,
+    StartTimer,
+    TaskError,
+    TimerFired,
+)
+
+REQUEST_APPROVAL: Final = "pinflow.request_approval"
+CLOSE_APPROVAL: Final = "pinflow.close_approval"
+
+LOCAL_BY_DEFAULT: Final = frozenset({"http_request", "python_function"})
+"""Activity types that every worker has; one that a worker lacks would fail the workflow task again and again."""
+
+LOCAL_TIMEOUT: Final = 1.0
+"""Seconds one attempt may take at most to go local by itself."""
+LOCAL_RETRY_INTERVAL: Final = 1.0
+LOCAL_TOTAL: Final = 5.0
+"""Seconds for all attempts and the pauses between them; an open workflow task must answer within eight."""
+LOCAL_WORK: Final = 1.0
+"""Seconds of local work in one workflow task, after which the next task goes out as an ordinary activity.
+
+An open workflow task hides the run: queries, cancels and timers wait until it ends."""
+
+HEARTBEAT: Final = 10.0
+"""Seconds without a sign of life after which an ordinary activity's worker counts as lost."""
+LOST_WORKERS: Final = 3
+"""How often a task is started again because its worker was lost: that is no failure of the task, up to a point."""
+
+_REQUEST_TIMEOUT: Final = timedelta(seconds=30)
+_UNTIL_DONE: Final = TemporalRetryPolicy(
+    initial_interval=timedelta(seconds=0.2), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=15)
+)
+
+News: TypeAlias = Callable[[], Event | None]
+"""What has happened, worked out when it is read: an event, or None if the executor has dealt with it."""
+
+
+class TaskExecutor:
+    """Performs the commands of one run. `deliver` is called, inside the workflow, with each piece of news."""
+
+    def __init__(self, execution_id: str, deliver: Callable[[News], None]) -> None:
+        self._execution_id = execution_id
+        self._deliver = deliver
+        self._activities: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._timers: dict[str, asyncio.Future[None]] = {}
+        self._opened = workflow.time()
+
+    def workflow_task_began(self) -> None:
+        """Anything but the end of a local activity reaches us in a new workflow task only: the clock starts again."""
+        self._opened = workflow.time()
+
+    def perform(self, command: Command) -> None:
+        """Have a command under way. `FinishRun` is the driver's own."""
+        match command:
+            case StartActivity():
+                self._start(command)
+            case CancelActivity():
+                handle = self._activities.get(command.task)
+                if handle is not None:
+                    handle.cancel()
+            case StartTimer():
+                self._start_timer(command)
+            case CancelTimer():
+                timer = self._timers.pop(command.timer, None)
+                if timer is not None:
+                    timer.cancel()
+            case RequestApproval():
+                self._request(command)
+            case CloseApproval():
+                self._close(command)
+            case FinishRun():
+                raise AssertionError("the end of a run is performed by its driver")
+
+    # --- activities -----------------------------------------------------------------------------------------------
+
+    def _start(self, command: StartActivity, lost: int = 0) -> None:
+        local = lost == 0 and runs_locally(command) and workflow.time() - self._opened < LOCAL_WORK
+        handle = self._start_locally(command) if local else self._start_on_a_worker(command)
+        self._activities[command.task] = handle
+        handle.add_done_callback(partial(self._ended, command, local, lost))
+
+    def _start_locally(self, command: StartActivity) -> workflow.ActivityHandle[Any]:
+        return workflow.start_local_activity(
+            command.call.activity_type,
+            call_to_json(command.call),
+            start_to_close_timeout=_seconds(command.timeout),
+            schedule_to_close_timeout=_seconds(command.total_timeout),
+            retry_policy=temporal_retry_policy(command.retry),
+            activity_id=command.task,
+            summary=command.summary or None,
+        )
+
+    def _start_on_a_worker(self, command: StartActivity) -> workflow.ActivityHandle[Any]:
+        return workflow.start_activity(
+            command.call.activity_type,
+            call_to_json(command.call),
+            task_queue=command.task_queue or None,
+            start_to_close_timeout=_seconds(command.timeout),
+            schedule_to_close_timeout=_seconds(command.total_timeout),
+            heartbeat_timeout=timedelta(seconds=HEARTBEAT),
+            retry_policy=temporal_retry_policy(command.retry),
+            # Clean-up may begin only when the work has really ended; the worker's heartbeat brings the word.
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            activity_id=command.task,
+            summary=command.summary or None,
+        )
+
+    def _ended(self, command: StartActivity, local: bool, lost: int, handle: Any) -> None:
+        if not local:
+            self.workflow_task_began()
+        self._deliver(partial(self._outcome, command, lost, handle))
+
+    def _outcome(self, command: StartActivity, lost: int, handle: Any) -> Event | None:
+        if self._activities.get(command.task) is handle:
+            del self._activities[command.task]
+        at = workflow.time()
+        error = _error_of(handle)
+        if error is None:
+            said = handle.result()
+            return ActivityCompleted(command.task, ActivityOutcome(said["result"], said["attempt"]), at)
+        if is_cancelled_exception(error):
+            return ActivityCancelled(command.task, at)
+        if _worker_was_lost(error):
+            if lost < LOST_WORKERS:
+                self._start(command, lost + 1)
+                return None
+            message = f"the worker was lost {lost + 1} times while it ran this task"
+            return ActivityFailed(command.task, TaskError("WORKER_LOST", message, command.task), lost + 1, at)
+        told, attempts = failure(error, command.retry)
+        return ActivityFailed(
+            command.task, TaskError(told.type, told.message, command.task, told.details), attempts, at
+        )
+
+    # --- approvals ------------------------------------------------------------------------------------------------
+
+    def _request(self, command: RequestApproval) -> None:
+        handle = workflow.start_activity(
+            REQUEST_APPROVAL,
+            call_to_json(command.call),
+            start_to_close_timeout=_REQUEST_TIMEOUT,
+            retry_policy=_UNTIL_DONE,
+            activity_id=command.task,
+            summary=command.summary or None,
+        )
+        handle.add_done_callback(partial(self._requested, command))
+
+    def _requested(self, command: RequestApproval, handle: Any) -> None:
+        self.workflow_task_began()
+
+        def news() -> Event:
+            at = workflow.time()
+            error = _error_of(handle)
+            if error is None:
+                made = handle.result()
+                return ApprovalRequested(
+                    command.task, made["approval_id"], made["requested_at"], at, made["deadline"]
+                )
+            if is_cancelled_exception(error):
+                return ActivityCancelled(command.task, at)
+            told, attempts = failure(error, RetryPolicy())
+            return ActivityFailed(command.task, told, attempts, at)
+
+        self._deliver(news)
+
+    def _close(self, command: CloseApproval) -> None:
+        body = {
+            "execution_id": self._execution_id,
+            "task": command.task,
+            "approval_id": command.approval_id,
+            "why": command.why,
+        }
+        handle = workflow.start_activity(
+            CLOSE_APPROVAL,
+            body,
+            start_to_close_timeout=_REQUEST_TIMEOUT,
+            retry_policy=_UNTIL_DONE,
+            activity_id=f"{command.task}.close",
+            summary=f"{command.task}: {command.why}",
+        )
+        handle.add_done_callback(partial(self._closed, command))
+
+    def _closed(self, command: CloseApproval, handle: Any) -> None:
+        self.workflow_task_began()
+
+        def news() -> Event:
+            at = workflow.time()
+            if _error_of(handle) is not None:
+                # Nothing but a bug gets here (it is tried for ever); the row is closed with the run at the latest.
+                outcome: Any = "CANCELLED" if command.why == "cancelled" else "TIMED_OUT"
+                return ApprovalResolved(command.task, command.approval_id, outcome, [], at)
+            return resolution(
+                handle.result() | {"task": command.task, "approval_id": command.approval_id}, at
+            )
+
+        self._deliver(news)
+
+    # --- timers ---------------------------------------------------------------------------------------------------
+
+    def _start_timer(self, command: StartTimer) -> None:
+        # A timer of no time at all is none to Temporal, and nothing would fire.
+        seconds = max(command.seconds, 0.001)
+        timer = asyncio.ensure_future(workflow.sleep(seconds, summary=command.timer))
+        self._timers[command.timer] = timer
+        timer.add_done_callback(partial(self._fired, command.timer))
+
+    def _fired(self, name: str, timer: Any) -> None:
+        if timer.cancelled() or self._timers.get(name) is not timer:
+            return
+        del self._timers[name]
+        self.workflow_task_began()
+        self._deliver(lambda: TimerFired(name, workflow.time()))
+
+
+def runs_locally(command: StartActivity) -> bool:
+    """Whether the task may run inside the workflow task: the same promises, several times faster."""
+    if command.execution == "worker" or command.task_queue:
+        return False
+    if command.execution == "local":
+        return True
+    if command.call.activity_type not in LOCAL_BY_DEFAULT:
+        return False
+    limit = min(command.timeout or LOCAL_TOTAL * 2, command.total_timeout or LOCAL_TOTAL * 2)
+    if limit > LOCAL_TIMEOUT:
+        return False
+    longest, pauses = _pauses(command.retry)
+    return longest <= LOCAL_RETRY_INTERVAL and limit * command.retry.max_attempts + pauses <= LOCAL_TOTAL
+
+
+def temporal_retry_policy(policy: RetryPolicy) -> TemporalRetryPolicy:
+    """The same policy in Temporal's words."""
+    return TemporalRetryPolicy(
+        initial_interval=timedelta(seconds=policy.initial_interval),
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval=timedelta(seconds=policy.max_interval),
+        maximum_attempts=policy.max_attempts,
+        non_retryable_error_types=list(policy.non_retryable_errors) or None,
+    )
+
+
+def failure(error: BaseException, policy: RetryPolicy) -> tuple[TaskError, int]:
+    """What an activity's final error says, and after how many attempts.
+
+    An ordinary activity fails as `ActivityError` with a cause, a local one as the bare `ApplicationError`; a time-out
+    is an `ActivityError` in both.
+    """
+    cause = error.cause if isinstance(error, ActivityError) and error.cause is not None else error
+    if isinstance(cause, TimeoutError):
+        which = cause.type.name.lower().replace("_", " ") if cause.type else "activity"
+        attempts = 1 if cause.type == TimeoutType.SCHEDULE_TO_START else policy.max_attempts
+        return TaskError("TIMEOUT", f"the {which} timeout passed"), attempts
+    if isinstance(cause, ApplicationError):
+        details, attempt = _details(cause)
+        return TaskError(cause.type or "ApplicationError", cause.message, details=details), attempt
+    return TaskError("INTERNAL", f"{type(cause).__name__}: {cause}"), 1
+
+
+def resolution(body: Mapping[str, Any], at: float) -> ApprovalResolved:
+    """The event in a signal's or a closing's JSON. Raises KeyError, TypeError or ValueError if it is none."""
+    outcome = body["outcome"]
+    if outcome not in ("APPROVED", "REJECTED", "TIMED_OUT", "CANCELLED", "PENDING"):
+        raise ValueError(f"unknown outcome {outcome!r}")
+    deadline = body.get("deadline")
+    return ApprovalResolved(
+        task=str(body["task"]),
+        approval_id=str(body["approval_id"]),
+        outcome=outcome,
+        decisions=list(body.get("decisions") or ()),
+        at=at,
+        deadline=None if deadline is None else float(deadline),
+    )
+
+
+def call_to_json(call: ActivityCall) -> dict[str, Json]:
+    """`ActivityCall` as JSON, without copying the config; what is not there is left out, as history keeps it all."""
+    body: dict[str, Json] = {
+        "execution_id": call.execution_id,
+        "workflow": call.workflow,
+        "commit_sha": call.commit_sha,
+        "source": call.source,
+        "bundle_digest": call.bundle_digest,
+        "task": call.task,
+        "activity_type": call.activity_type,
+        "config": call.config,
+        "idempotency_key": call.idempotency_key,
+    }
+    if call.success_when is not None:
+        body["success_when"] = _judgement_to_json(call.success_when)
+    if call.retry_when is not None:
+        body["retry_when"] = _judgement_to_json(call.retry_when)
+    return body
+
+
+def _judgement_to_json(judgement: Judgement) -> dict[str, Json]:
+    return {"expr": judgement.expr, "bindings": judgement.bindings}
+
+
+def _pauses(policy: RetryPolicy) -> tuple[float, float]:
+    """The longest pause between two attempts, and all of them together."""
+    longest = total = 0.0
+    pause = policy.initial_interval
+    for _ in range(min(policy.max_attempts - 1, 100)):
+        longest = max(longest, min(pause, policy.max_interval))
+        total += min(pause, policy.max_interval)
+        pause *= policy.backoff_coefficient
+    return longest, total
+
+
+def _details(error: ApplicationError) -> tuple[Json, int]:
+    """The door's `{attempt, details}`; whatever else an activity type puts there by itself is passed on whole."""
+    first = error.details[0] if error.details else None
+    if isinstance(first, dict) and isinstance(first.get("attempt"), int):
+        return first.get("details"), first["attempt"]
+    return (first if len(error.details) == 1 else list(error.details) or None), 1
+
+
+def _error_of(handle: Any) -> BaseException | None:
+    try:
+        error: BaseException | None = handle.exception()
+    except BaseException as cancelled:  # a handle that was cancelled raises instead of telling
+        if not is_cancelled_exception(cancelled):
+            raise
+        return cancelled
+    return error
+
+
+def _worker_was_lost(error: BaseException) -> bool:
+    """A missed heartbeat, or a worker that was stopped in the middle (the SDK's `CancelledError` by name)."""
+    cause = error.cause if isinstance(error, ActivityError) else None
+    if isinstance(cause, TimeoutError):
+        return cause.type == TimeoutType.HEARTBEAT
+    return isinstance(cause, ApplicationError) and cause.type == "CancelledError"
+
+
+def _seconds(value: float | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)
