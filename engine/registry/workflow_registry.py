@@ -176,13 +176,17 @@ class WorkflowRegistry:
             return await registry.spans(connection, known[0]["source_id"], bare, limit=limit, before=before)
 
     async def revisions(
-        self, *, limit: int = 100, before: int = 0, source: str = "", sha: str = ""
+        self, *, limit: int = 100, before: int = 0, source: str = "", sha: str = "", status: str = ""
     ) -> list[Record]:
-        """Revisions, newest first; `before` is an `id` of the last page; `sha` is a full one."""
+        """Revisions, newest first, each with its `problems`; `before` is an `id` of the last page; `sha` is a full one."""
         async with self._database.read() as connection:
-            return await registry.list_revisions(
-                connection, limit=limit, before=before, source=source, sha=sha
+            found = await registry.list_revisions(
+                connection, limit=limit, before=before, source=source, sha=sha, status=status
             )
+            for revision in found:
+                faulty = revision["problem_count"] > 0
+                revision["problems"] = await registry.problems(connection, revision["id"]) if faulty else []
+            return found
 
     async def revision(self, sha: str) -> list[Record]:
         """The revisions that this (full) commit is, one per source and time it was the tip, each with its `problems`."""

@@ -144,17 +144,23 @@ _REVISIONS = text(
            (SELECT count(*) FROM revision_problems p WHERE p.revision_id = r.id) AS problem_count
     FROM revisions r JOIN sources s ON s.id = r.source_id
     WHERE (:source = '' OR s.name = :source) AND (:before = 0 OR r.id < :before)
-      AND (:sha = '' OR r.sha = :sha)
+      AND (:sha = '' OR r.sha = :sha) AND (:status = '' OR r.status = :status)
     ORDER BY r.id DESC LIMIT :limit
     """
 )
 
 
 async def list_revisions(
-    connection: AsyncConnection, *, limit: int, before: int = 0, source: str = "", sha: str = ""
+    connection: AsyncConnection,
+    *,
+    limit: int,
+    before: int = 0,
+    source: str = "",
+    sha: str = "",
+    status: str = "",
 ) -> list[Record]:
-    """Revisions, newest first; of one source, or of one commit, if asked."""
-    parameters = {"limit": limit, "before": before, "source": source, "sha": sha}
+    """Revisions, newest first; of one source, of one commit, or of one status, if asked."""
+    parameters = {"limit": limit, "before": before, "source": source, "sha": sha, "status": status}
     return await many(connection, _REVISIONS, parameters)
 
 
