@@ -206,13 +206,13 @@ def _translated(retry_when: Judgement | None) -> Iterator[None]:
     except ApplicationError as error:
         # Temporal's own word, which an activity type of somebody else may use instead of ours.
         details = error.details[0] if len(error.details) == 1 else list(error.details)
-        failure = ActivityFailure(
+        told = ActivityFailure(
             error.type or "ApplicationError",
             error.message,
             details=details,
             retryable=not error.non_retryable,
         )
-        raise _application_error(failure, retry_when) from error
+        raise _application_error(told, retry_when) from error
     except Unavailable as error:
         raise _application_error(ActivityFailure(error.code, str(error)), retry_when) from error
     except PinflowError as error:

@@ -176,6 +176,8 @@ def _first(config: HttpRequestConfig, idempotency_key: str) -> httpx2.Request:
         headers[name.lower().encode()] = _text(value).strip().encode()
     try:
         url = httpx2.URL(config.url)
+        if url.port is not None and not 0 < url.port < 65536:
+            raise ValueError(f"{url.port} is no port")
         for name, values in config.query.items():
             for each in values if isinstance(values, list) else [values]:
                 url = url if each is None else url.copy_add_param(name, _text(each))

@@ -83,7 +83,7 @@ async def attempt(
 ) -> Any:
     """The result of one attempt, as its reader will see it. Raises what Temporal would get."""
     registry = ActivityRegistry(types) if types is not None else ActivityRegistry.load()
-    activities = dict(zip(registry.names_of_activities(), task_activities(registry, bench), strict=False))
+    activities = {_name(each): each for each in task_activities(registry, bench)}
     environment = environment or ActivityEnvironment()
     environment.info = dataclasses.replace(
         environment.info,
@@ -97,3 +97,7 @@ async def attempt(
     outcome = json.loads(value.payload.data)
     assert outcome["attempt"] == number
     return outcome["result"]
+
+
+def _name(function: Any) -> str | None:
+    return str(function.__temporal_activity_definition.name)
