@@ -58,7 +58,9 @@ def _escaped(text: str, more: str = "") -> str:
 
 def as_sarif(report: Report) -> str:
     """SARIF 2.1.0, one rule for each code."""
-    rules = [{"id": code, "helpUri": _DOCS + code.lower()} for code in sorted({p.code for p in report.problems})]
+    rules = [
+        {"id": code, "helpUri": _DOCS + code.lower()} for code in sorted({p.code for p in report.problems})
+    ]
     run = {
         "tool": {"driver": {"name": "pinflow", "informationUri": "https://pinflow.dev", "rules": rules}},
         "results": [_result(problem) for problem in report.problems],

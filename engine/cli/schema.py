@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 from engine.cli.problem_formats import FORMATS
@@ -30,13 +29,15 @@ With files or folders, check their shape against the schema and nothing more: no
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders to check")
-    parser.add_argument("--format", choices=sorted(FORMATS), default="text", help="of the problems; default text")
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="text", help="of the problems; default text"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the schema, or check. 1 if a file does not fit."""
     if not args.paths:
-        sys.stdout.write((files("engine.dsl") / SCHEMA_FILE).read_text("utf-8"))
+        sys.stdout.write(Path(SCHEMA_FILE).read_text("utf-8"))
         return 0
     report = inspect(args.paths, _check_shape)
     print(FORMATS[args.format](report), end="")

@@ -90,7 +90,11 @@ def _definitions(paths: list[Path]) -> Iterator[_Found | Problem]:
     seen: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            inside = [file for file in _walk(path) if is_definition(PurePosixPath(file.relative_to(path).as_posix()))]
+            inside = [
+                file
+                for file in _walk(path)
+                if is_definition(PurePosixPath(file.relative_to(path).as_posix()))
+            ]
             if not inside:
                 yield Problem(codes.UNREADABLE, "no definitions in this folder", path.as_posix())
             found = [_Found(file, path.as_posix()) for file in inside]

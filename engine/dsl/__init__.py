@@ -3,7 +3,6 @@
 - `checking.check(text, file, types)` is the one door: text in, problems or a compiled definition out.
 - `activity_types.ActivityTypes.default()` is what it knows of activity types.
 - `compiler.canonical` and `compiler.digest` make the bytes and the digests that runs are pinned to.
-- `inputs.accept` checks the inputs of a run and fills in defaults.
 - `expressions`, `environment` and `templates` compile and evaluate `${{ … }}`.
 - `schema` holds the types of the language; `export` generates from them whatever others read.
 

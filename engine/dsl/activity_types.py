@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
 from typing import Any
 
 from engine.dsl import json_schemas
@@ -19,7 +18,7 @@ from engine.dsl.opening import opened
 from engine.errors import Misconfigured
 
 GROUP = "pinflow.activities"
-BUILTIN_FILE = "builtin_activity_types.json"
+BUILTIN_FILE = __file__.removesuffix("activity_types.py") + "builtin_activity_types.json"
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,8 @@ class ActivityTypes:
 @cache
 def builtin_types() -> tuple[ActivityTypeInfo, ...]:
     """The activity types that come with Pinflow."""
-    text = (files("engine.dsl") / BUILTIN_FILE).read_text("utf-8")
-    return tuple(from_json(each) for each in json.loads(text))
+    with open(BUILTIN_FILE, encoding="utf-8") as file:
+        return tuple(from_json(each) for each in json.load(file))
 
 
 def from_json(info: Mapping[str, Any]) -> ActivityTypeInfo:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from engine.dsl import codes, words
@@ -14,7 +12,8 @@ from engine.dsl.json_schemas import Schema, compile_schema
 from engine.dsl.loader import Document, Path, shown
 from engine.errors import Problem
 
-SCHEMA_FILE = "workflow.schema.json"
+SCHEMA_FILE = __file__.removesuffix("structure.py") + "workflow.schema.json"
+"""The exported JSON Schema: package data beside this module."""
 _KINDS = {
     "string": "text", "object": "a mapping", "array": "a list", "integer": "a whole number",
     "number": "a number", "boolean": "true or false", "null": "empty",
@@ -33,7 +32,8 @@ def check_structure(document: Document) -> tuple[list[Problem], Any]:
 @cache
 def workflow_schema() -> Schema:
     """The JSON Schema of a definition, as it is exported."""
-    schema: Schema = json.loads((files("engine.dsl") / SCHEMA_FILE).read_text("utf-8"))
+    with open(SCHEMA_FILE, encoding="utf-8") as file:
+        schema: Schema = json.load(file)
     return schema
 
 
@@ -217,7 +217,7 @@ class _Explanation:
         if self._path[-1] == "dsl" and not isinstance(value, str):
             hint = 'quote it: "1"'
         elif isinstance(value, str):
-            hint = _closest(value, texts)
+            hint = closest(value, texts)
             if not hint and self._path[-1] == "type" and len(self._path) == 3 and value.isidentifier():
                 hint = f"`type: activity` with `activity_type: {shown(value)}`"
         return self._problem(codes.VALUE, message, self._path, hint)
@@ -238,10 +238,13 @@ def did_you_mean(key: str, known: Any) -> str:
     ours = words.NEIGHBOURS.get(key, "")
     if ours and (ours in known or ours.startswith("`") or ours.split(":")[0] in known):
         return f"did you mean {ours}?" if ours.startswith("`") else f"did you mean `{ours}`?"
-    return _closest(key, list(known)) or (_listed(list(known)) if 0 < len(known) <= 12 else "")
+    return closest(key, list(known)) or (_listed(list(known)) if 0 < len(known) <= 12 else "")
 
 
-def _closest(word: str, known: list[str]) -> str:
+def closest(word: str, known: list[str]) -> str:
+    """A hint that names the known word most like `word`; "" if none is."""
+    import difflib  # only what is wrong needs it
+
     near = difflib.get_close_matches(word[:100].lower(), known, n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else ""
 

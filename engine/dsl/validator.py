@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from engine.dsl import bounds, codes, json_schemas, words
@@ -14,7 +12,7 @@ from engine.dsl.compiler import HUMAN_APPROVAL, Compiler
 from engine.dsl.durations import DurationError, parse_duration
 from engine.dsl.loader import Document, Path, shown
 from engine.dsl.outline import Outline, OutlineTask, Scope
-from engine.dsl.structure import check_structure, explain
+from engine.dsl.structure import check_structure, closest, explain
 from engine.errors import Misconfigured, Problem
 
 _ID = re.compile(words.ID_PATTERN)
@@ -151,8 +149,7 @@ class _Check:
                 hint="`depends_on` stays in its own list; the other list has ended before, or never starts",
             )  # fmt: skip
         else:
-            near = difflib.get_close_matches(name[:100], scope.positions, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else ""
+            hint = closest(name, list(scope.positions))
             self._report(codes.UNKNOWN_TASK, f"there is no task `{shown(name)}`", path, hint=hint)
 
     # --- tasks
@@ -197,8 +194,7 @@ class _Check:
             self._report(codes.UNKNOWN_ACTIVITY_TYPE, self._broken_types[name], path)
             return
         names = self._types.names()
-        near = difflib.get_close_matches(name[:100], names, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "there are " + ", ".join(f"`{n}`" for n in names)
+        hint = closest(name, names) or "there are " + ", ".join(f"`{n}`" for n in names)
         self._report(
             codes.UNKNOWN_ACTIVITY_TYPE, f"there is no activity type `{shown(name)}`", path, hint=hint
         )
@@ -296,7 +292,10 @@ class _Check:
                 self._input_default(inputs, name, schema)
 
     def _input_default(self, inputs: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
-        alone: dict[str, Any] = {**schema, **{key: inputs[key] for key in ("$defs", "definitions") if key in inputs}}
+        alone: dict[str, Any] = {
+            **schema,
+            **{key: inputs[key] for key in ("$defs", "definitions") if key in inputs},
+        }
         for error in json_schemas.compile_schema(alone).iter_errors(schema["default"]):
             path = ("inputs", "properties", name, "default", *error.instance_path)
             self._report(codes.JSON_SCHEMA, f"the default does not fit: {shown(error.message, 200)}", path)
@@ -371,6 +370,8 @@ def _seconds(text: Any) -> float | None:
 
 
 def _is_moment(text: str) -> bool:
+    from datetime import datetime
+
     try:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
