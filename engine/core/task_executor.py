@@ -365,11 +365,11 @@ def _error_of(handle: Any) -> BaseException | None:
 
 
 def _worker_was_lost(error: BaseException) -> bool:
-    """A missed heartbeat, or a worker that was stopped in the middle (the SDK's `CancelledError` by name)."""
+    """A missed heartbeat, or a worker that was stopped in the middle: Temporal's SDK says so by this type."""
     cause = error.cause if isinstance(error, ActivityError) else None
     if isinstance(cause, TimeoutError):
         return cause.type == TimeoutType.HEARTBEAT
-    return isinstance(cause, ApplicationError) and cause.type == "CancelledError"
+    return isinstance(cause, ApplicationError) and cause.type == "WorkerShutdown"
 
 
 def _seconds(value: float | None) -> timedelta | None:

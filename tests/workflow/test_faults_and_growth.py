@@ -1,0 +1,94 @@
+"""Lost workers, fresh histories, wide runs."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+
+from engine.core import task_executor, workflow
+from tests.support.definitions import approval, definition, retry, task
+from tests.workflow.stage import Ledger, Stage, ended, events, until, worker
+
+
+async def test_a_task_whose_worker_was_stopped_is_started_again(client: Client) -> None:
+    on_stage = Stage(client, f"test-{uuid.uuid4()}", Ledger())
+    async with worker(on_stage):
+        handle = await on_stage.start(
+            definition(task("a", config={"mute": 1, "result": 7}), outputs="${{ tasks.a.outputs }}")
+        )
+        await until(handle, "a", "RUNNING")
+        while not on_stage.ledger.attempts:
+            await until(handle, "a", "RUNNING")
+    async with worker(on_stage):
+        assert await handle.result() == 7
+    assert on_stage.ledger.started() == ["a", "a"]
+
+
+async def test_a_task_whose_worker_gives_no_sign_of_life_is_started_again(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_executor, "HEARTBEAT", 0.3)
+    await on_stage.run(
+        definition(task("a", config={"mute": 2}, retry=retry(2)), task("b", config={"mute": 1}))
+    )
+    assert on_stage.statuses() == {"a": "COMPLETED", "b": "COMPLETED"}
+
+
+async def test_a_task_that_loses_every_worker_fails(on_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_executor, "HEARTBEAT", 0.3)
+    await on_stage.run(definition(task("a", config={"mute": 99})))
+    assert on_stage.record()["error"]["type"] == "WORKER_LOST"
+    assert on_stage.ledger.started() == ["a"] * 4
+
+
+async def test_a_long_run_goes_on_in_fresh_histories(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "CALM_EVENTS", 30)
+    monkeypatch.setattr(workflow, "DRAIN_EVENTS", 40)
+    chains = [
+        task(f"c{c}t{i}", *([f"c{c}t{i - 1}"] if i else []), config={"n": i})
+        for c in range(3)
+        for i in range(12)
+    ]
+    compiled = definition(
+        *chains,
+        approval("gate"),
+        task("nap", type="wait", duration=0.5),
+        task("last", "gate", "nap", "c0t11", "c1t11", "c2t11"),
+        finally_=[task("unlock")],
+    )
+    handle = await on_stage.start(compiled)
+    await until(handle, "c2t11", "COMPLETED")
+    decided = {
+        "task": "gate",
+        "approval_id": "id-gate",
+        "outcome": "APPROVED",
+        "decisions": [],
+        "deadline": None,
+    }
+    current = on_stage.client.get_workflow_handle(handle.id)
+    await current.signal("pinflow.approval", decided)
+    assert await ended(handle) is None
+    assert sorted(on_stage.ledger.started()) == sorted([*(t["id"] for t in chains), "last", "unlock"])
+    assert {t["status"] for t in on_stage.record()["tasks"]} == {"COMPLETED"}
+    first = await events(on_stage.client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id))
+    assert first[-1] == "WORKFLOW_EXECUTION_CONTINUED_AS_NEW"
+    assert len(first) < 100
+    assert len(await events(current)) < 150
+
+
+async def test_a_wide_run_never_has_more_in_flight_than_temporal_can_take(on_stage: Stage) -> None:
+    handle = await on_stage.run(
+        definition(*(task(f"t{i}") for i in range(700)), task("join", *(f"t{i}" for i in range(700))))
+    )
+    names = await events(handle)
+    pending = most = 0
+    for name in names:
+        pending += (name == "ACTIVITY_TASK_SCHEDULED") - (name == "ACTIVITY_TASK_COMPLETED")
+        most = max(most, pending)
+    assert most <= 500
+    assert len(on_stage.ledger.started()) == 701
