@@ -62,6 +62,26 @@ class VersionContent:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveDefinition:
+    """A definition as it is live, as far as the plan of the next revision needs it."""
+
+    name: str
+    path: str
+    git_blob: str
+    digest: str
+    compiled_digest: str
+    bundle_digest: str
+    dsl: str
+    version: str
+    title: str
+    description: str
+    labels: dict[str, Any]
+    uses_functions: bool
+    name_line: int = 1
+    """The line of its `name`; only filled in where a problem must point at it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """The source's `functions/` folder at a commit; without it, `digest` is "". `content` is None if known already."""
 

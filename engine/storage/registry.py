@@ -170,6 +170,17 @@ async def problems(connection: AsyncConnection, revision_id: int) -> list[Record
     return await many(connection, statement.order_by(RevisionProblem.id))
 
 
+async def problems_of(connection: AsyncConnection, source_id: int, seq: int) -> list[Record]:
+    """The located faults of the revision `seq` of a source."""
+    statement = (
+        select(RevisionProblem.__table__)
+        .join(Revision, Revision.id == RevisionProblem.revision_id)
+        .where(Revision.source_id == source_id, Revision.seq == seq)
+        .order_by(RevisionProblem.id)
+    )
+    return await many(connection, statement)
+
+
 _CHANGES = text(
     """
     SELECT s.name AS source, g.name, g.path, 'deployed' AS change, v.id AS version_id, v.commit_sha, v.digest, v.bundle_digest
@@ -231,9 +242,3 @@ async def live_count(connection: AsyncConnection, source_id: int) -> int:
         "SELECT count(*) FROM workflow_definitions WHERE source_id = :s AND live_version_id IS NOT NULL"
     )
     return int((await connection.execute(statement, {"s": source_id})).scalar_one())
-
-
-async def revision_known(connection: AsyncConnection, source_id: int, sha: str) -> bool:
-    """Whether `sha` is a revision of the source already."""
-    statement = select(Revision.id).where(Revision.source_id == source_id, Revision.sha == sha).limit(1)
-    return (await connection.execute(statement)).first() is not None

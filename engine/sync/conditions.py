@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.sync import problems
+
 UNKNOWN = "Unknown"
 SYNCED = "Synced"
 OUT_OF_SYNC = "OutOfSync"
@@ -89,6 +91,10 @@ def reference_page() -> str:
         lines += [f"## {condition}", "", meaning, "", "| reason | meaning | what to do |", "|---|---|---|"]
         lines += [f"| `{r.name}` | {r.meaning} | {r.action} |" for r in _ALL if r.condition == condition]
         lines.append("")
+    lines += ["## Problems of a commit", ""]
+    lines += ["Beside the problems of single definitions (`problems.md`), a commit can have these:", ""]
+    for code, meaning in problems.MEANINGS.items():
+        lines += [f"### {code}", "", meaning, ""]
     return "\n".join(lines[:-1]) + "\n"
 
 

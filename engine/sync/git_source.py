@@ -112,7 +112,7 @@ class Mirror:
         _write_config(self._config)
         self._git = _git_runner(self._root)
         self._lock, self._path = _claim(self._root, source.name)
-        self._running: subprocess.Popen[bytes] | None = None
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
         self._fetches = 0
         self._check_ref()
@@ -235,7 +235,7 @@ class Mirror:
             yield Reader(process, self._ref)
         finally:
             timer.cancel()
-            self._running = None
+            self._running.discard(process)
             _kill_group(process)
             _close(process)
 
@@ -244,8 +244,7 @@ class Mirror:
     def interrupt(self) -> None:
         """End what runs, from any thread; the mirror is of no more use."""
         self._closed = True
-        process = self._running
-        if process is not None:
+        for process in list(self._running):
             _kill_group(process)
 
     def close(self) -> None:
@@ -281,7 +280,7 @@ class Mirror:
             _await_exit(process)
         finally:
             timer.cancel()
-            self._running = None
+            self._running.discard(process)
             _kill_group(process)  # a helper may have outlived its parent
             listener.join(5)
             _close(process)
@@ -311,7 +310,7 @@ class Mirror:
         process: subprocess.Popen[bytes] = running.proc
         running.proc = None  # we end it ourselves, with its group
         _limit_files(process.pid)
-        self._running = process
+        self._running.add(process)
         return process
 
     def _environment(self, git_dir: Path | None) -> dict[str, str]:

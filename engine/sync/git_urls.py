@@ -70,6 +70,14 @@ def parse_remote(url: str) -> Remote:
     )
 
 
+def shown_url(url: str) -> str:
+    """The form of `url` that may be shown and stored, also of one that is not allowed."""
+    try:
+        return parse_remote(url).shown
+    except SourceError:
+        return _UNPRINTABLE.sub("?", _USERINFO.sub(r"\1", url)).partition("?")[0][:300]
+
+
 def _secrets(username: str | None, password: str | None, scheme: str) -> tuple[str, ...]:
     found = [password] if password else []
     if username and scheme == "https":

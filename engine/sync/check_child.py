@@ -1,0 +1,107 @@
+"""The child process that parses and validates definitions: a hostile file can end it, and nothing else.
+
+It speaks on its stdin and stdout, one answer for each question, in order:
+- question: two big-endian 32-bit lengths, the file's path (UTF-8), its text;
+- answer: two lengths, a JSON head (see `_answer`), the compiled definition (empty if there are problems).
+Before the first question it answers once with an empty head: it is ready.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import IO, Any
+
+from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.checking import check
+from engine.errors import Problem
+from engine.sync.check_frames import LENGTHS
+from engine.sync.problems import CHECK_FAILED
+
+_MEMORY = 1536 * 1024 * 1024
+"""Bytes of address space; the interpreter and its libraries take a third of it."""
+_FUNCTION_TYPE = "python_function"
+
+
+_SAMPLE = b"""\
+name: sample
+inputs: {type: object, properties: {count: {type: integer}}}
+tasks:
+  - {id: first, activity_type: http_request, config: {method: GET, url: "https://example.test/${{ inputs.count }}"}}
+"""
+
+
+def _limit() -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    memory = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+    for what, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
+        try:
+            resource.setrlimit(what, (value, value))
+        except (ValueError, OSError):
+            pass  # macOS refuses some; the parent's limit on time stands
+
+
+def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
+    types = ActivityTypes.default()
+    check(
+        _SAMPLE, "sample.yaml", types
+    )  # whatever is loaded lazily is loaded now, before anybody waits for it
+    _send(answers, {}, b"")
+    while header := questions.read(LENGTHS.size):
+        name_length, text_length = LENGTHS.unpack(header)
+        file = questions.read(name_length).decode("utf-8")
+        _send(answers, *_answer(file, questions.read(text_length), types))
+
+
+def _send(answers: IO[bytes], head: dict[str, Any], compiled: bytes) -> None:
+    encoded = json.dumps(head).encode("ascii")
+    answers.write(LENGTHS.pack(len(encoded), len(compiled)) + encoded + compiled)
+    answers.flush()
+
+
+def _answer(file: str, text: bytes, types: ActivityTypes) -> tuple[dict[str, Any], bytes]:
+    try:
+        checked = check(text, file, types)
+        if checked.problems or checked.definition is None or checked.compiled is None:
+            return _head(checked.definition, [problem.to_json() for problem in checked.problems]), b""
+        compiled = canonical(checked.compiled)
+        return _head(checked.definition, []) | {"uses_functions": _uses_functions(checked.compiled)}, compiled
+    except Exception as error:  # a fault of ours must not stop the other files (promise P9)
+        message = f"the checker failed on this file: {type(error).__name__}: {str(error)[:300]}"
+        return _head(None, [Problem(code=CHECK_FAILED, message=message, file=file).to_json()]), b""
+
+
+def canonical(compiled: Any) -> bytes:
+    """The bytes of a compiled definition that its digest is taken from."""
+    return json.dumps(compiled, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _head(definition: Any, problems: list[dict[str, Any]]) -> dict[str, Any]:
+    found = definition if isinstance(definition, dict) else {}
+    labels = found.get("labels")
+    return {
+        **{key: str(found.get(key) or "") for key in ("name", "version", "title", "description")},
+        "dsl": str(found.get("dsl") or "1"),
+        "labels": labels if isinstance(labels, dict) else {},
+        "problems": problems,
+    }
+
+
+def _uses_functions(compiled: dict[str, Any]) -> bool:
+    tasks = [task for part in ("tasks", "on_failure", "finally") for task in compiled.get(part) or ()]
+    return any(task.get("activity_type") == _FUNCTION_TYPE for task in tasks)
+
+
+def main() -> None:
+    """Serve until the parent closes its end, or dies."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a third party's package prints must not pass for an answer
+    _limit()
+    _serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Checks definitions in child processes: warm ones, so that a small change costs milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import Problem
+from engine.sync.check_frames import LENGTHS
+from engine.sync.problems import CHECK_CRASHED
+
+FILE_LIMIT = 10.0
+"""Seconds for one file: far above what any file within the limits of size needs."""
+START_LIMIT = 60.0
+_BATCH = 50
+_SECOND_PROCESS_ABOVE = 200
+_MAX_CULPRITS = 3
+"""Files of one revision that may end a child; then the rest is not looked at: the revision is rejected anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A definition to be checked."""
+
+    path: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the check said. Without problems, `compiled` is the canonical compiled form."""
+
+    path: str
+    name: str = ""
+    dsl: str = "1"
+    version: str = ""
+    title: str = ""
+    description: str = ""
+    labels: dict[str, Any] | None = None
+    uses_functions: bool = False
+    compiled: bytes = b""
+    problems: tuple[Problem, ...] = ()
+
+
+class Checker:
+    """One or two child processes for all sources of a daemon; they take turns batch by batch."""
+
+    def __init__(self, processes: int = 2) -> None:
+        self._children = [_Child() for _ in range(max(1, processes))]
+
+    async def warm(self) -> None:
+        """Start the first child, so that the first commit does not wait for it. Raises `RuntimeError` if it cannot."""
+        async with self._children[0].turn:
+            await self._children[0].ensure()
+
+    async def check(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers, in order. A file that ends or hangs a child gets a problem of its own."""
+        batches = [(start, questions[start : start + _BATCH]) for start in range(0, len(questions), _BATCH)]
+        batches.reverse()
+        answers: dict[int, list[Answer]] = {}
+        culprits: list[str] = []
+
+        async def work(child: _Child) -> None:
+            while batches:
+                start, batch = batches.pop()
+                async with child.turn:
+                    answers[start] = await child.check(batch, culprits)
+
+        children = self._children if len(questions) > _SECOND_PROCESS_ABOVE else self._children[:1]
+        async with asyncio.TaskGroup() as group:
+            for child in children:
+                group.create_task(work(child))
+        return [answer for start in sorted(answers) for answer in answers[start]]
+
+    async def aclose(self) -> None:
+        """End the children."""
+        for child in self._children:
+            await child.end()
+
+
+class _Died(Exception):
+    """The child ended, or did not answer in time; `why` is for the file's problem."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class _Child:
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def ensure(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PINFLOW_")}
+        self._process = await asyncio.create_subprocess_exec(
+            # -P: a folder named `engine` where the daemon happens to be started is not ours.
+            *(sys.executable, "-P", "-m", "engine.sync.check_child"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env=environment,
+            limit=1 << 20,
+        )
+        try:
+            await self._receive("", START_LIMIT)
+        except _Died as error:
+            await self.end()
+            raise RuntimeError(f"the process that checks definitions does not start: {error.why}") from error
+        return self._process
+
+    async def check(self, batch: Sequence[Question], culprits: list[str]) -> list[Answer]:
+        answers: list[Answer] = []
+        suspect = ""
+        while len(answers) < len(batch):
+            if len(culprits) >= _MAX_CULPRITS:
+                return answers + [_skipped(question.path) for question in batch[len(answers) :]]
+            rest = batch[len(answers) :]
+            # A file that ended a child is asked about again, alone: perhaps the system killed the wrong one.
+            died = await self._ask(rest[:1] if rest[0].path == suspect else rest, answers)
+            if died is None:
+                continue
+            culprit = batch[len(answers)]
+            if culprit.path == suspect:
+                culprits.append(culprit.path)
+                answers.append(_crashed(culprit.path, died.why))
+            suspect = culprit.path
+        return answers
+
+    async def _ask(self, questions: Sequence[Question], answers: list[Answer]) -> _Died | None:
+        """Ask all, append what is answered; how the child died, if it did."""
+        process = await self.ensure()
+        assert process.stdin is not None
+        for question in questions:
+            path = question.path.encode("utf-8")
+            process.stdin.write(LENGTHS.pack(len(path), len(question.text)) + path + question.text)
+        try:
+            for question in questions:
+                answers.append(await self._receive(question.path, FILE_LIMIT))  # noqa: PERF401 - what came stays
+        except _Died as died:
+            await self.end()
+            return died
+        return None
+
+    async def _receive(self, path: str, limit: float) -> Answer:
+        assert self._process is not None
+        stdout = self._process.stdout
+        assert stdout is not None
+        try:
+            async with asyncio.timeout(limit):
+                head_length, compiled_length = LENGTHS.unpack(await stdout.readexactly(LENGTHS.size))
+                head = json.loads(await stdout.readexactly(head_length))
+                compiled = await stdout.readexactly(compiled_length)
+        except TimeoutError as error:
+            raise _Died(f"it was not done after {limit:g} s") from error
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise _Died(f"the process ended ({await self._code()})") from error
+        problems = tuple(Problem(**each) for each in head.pop("problems", ()))
+        return Answer(path=path, compiled=compiled, problems=problems, **head)
+
+    async def _code(self) -> str:
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(2):
+                code = await self._process.wait()
+        except TimeoutError:
+            return "its pipe is closed"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    async def end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        if process.stdin is not None:
+            process.stdin.close()
+        await process.wait()
+
+
+def _crashed(path: str, why: str) -> Answer:
+    message = f"this file cannot be checked: {why}"
+    return Answer(path=path, problems=(Problem(code=CHECK_CRASHED, message=message, file=path),))
+
+
+def _skipped(path: str) -> Answer:
+    message = "not looked at: too many other files of this commit cannot be checked"
+    return Answer(path=path, problems=(Problem(code=CHECK_CRASHED, message=message, file=path),))

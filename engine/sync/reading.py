@@ -1,0 +1,147 @@
+"""What the mirror says of one commit, read in one go by the source's own thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.dsl import bundle as bundles
+from engine.errors import Problem
+from engine.registry.revisions import Bundle, Commit, Cursor, LiveDefinition
+from engine.sync import plan
+from engine.sync import problems as codes
+from engine.sync.git_objects import CommitObject, Entry, TreeTooLarge
+from engine.sync.git_source import Mirror, Reader
+
+MAX_TEXT = 1024 * 1024
+"""Bytes of a file that are read at all; the language's own limit is lower and gives the better message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The branch's tip and the commits up to it that are to be registered, oldest first."""
+
+    sha: str
+    pending: tuple[str, ...] = ()
+    history_rewritten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReading:
+    """A commit, what it changes in the source's folder, and the texts of its new and changed definitions."""
+
+    commit: Commit
+    changes: plan.TreeChanges
+    texts: dict[str, bytes | None]
+    bundle: Bundle
+    confirmed: bool
+    problems: tuple[Problem, ...] = ()
+
+
+def find_tip(mirror: Mirror, reader: Reader, cursor: Cursor, folder: str, *, recheck: bool) -> Tip:
+    """What is new since the registry's last revision.
+
+    The first sync takes the tip alone.  With `recheck`, a rejected tip is looked at once more: what was missing on
+    this machine may have been installed.
+    """
+    sha = reader.tip()
+    if not cursor.last_sha:
+        return Tip(sha, (sha,))
+    if cursor.last_sha == sha:
+        rejected = recheck and cursor.last_status == "REJECTED"
+        moved = cursor.live_seq > 0 and cursor.folder != folder
+        return Tip(sha, (sha,) if rejected or moved else ())
+    if reader.commit(sha).parents[:1] == (cursor.last_sha,):
+        return Tip(sha, (sha,))
+    pending, rewritten = mirror.history(cursor.last_sha, sha)
+    return Tip(sha, tuple(pending), rewritten)
+
+
+def needs_listing(reader: Reader, cursor: Cursor, folder: str) -> bool:
+    """Whether there is no old tree to compare with: the source's folder changed, or a forced push took the tree away."""
+    if cursor.live_seq == 0 or not cursor.live_tree:
+        return False
+    return cursor.folder != folder or not reader.has(cursor.live_tree)
+
+
+def read_commit(
+    reader: Reader, sha: str, cursor: Cursor, folder: str, live: Sequence[LiveDefinition] | None
+) -> CommitReading:
+    """Read a commit and compare it with the live tree, or with all `live` definitions where these are given."""
+    found = reader.commit(sha)
+    entry = reader.folder(found, folder)
+    tree = entry.sha if entry is not None and entry.is_tree else ""
+    commit = _commit(found, tree)
+    confirmed = found.trailer(plan.CONFIRM_TRAILER).lower() in ("yes", "true")
+    bundle = Bundle(cursor.live_bundle)
+    if entry is not None and not entry.is_tree:
+        message = f"a {entry.kind} stands where the source's folder should be"
+        problem = Problem(code=codes.NO_FOLDER, message=message, file=folder)
+        return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
+    try:
+        if live is not None:
+            changes = plan.compare_with_live(reader.diff("", tree), folder, live)
+        else:
+            changes = plan.sort_difference(reader.diff(cursor.live_tree, tree), folder)
+    except TreeTooLarge as error:
+        problem = Problem(code=codes.TOO_MANY_FILES, message=f"the folder holds {error}", file=folder)
+        return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
+    if changes.problems:  # rejected already; contents are read to show the other problems too
+        return CommitReading(commit, changes, _texts(reader, changes), bundle, confirmed)
+    problems: tuple[Problem, ...] = ()
+    if changes.functions:
+        bundle, problems = _bundle(reader, found, folder)
+    return CommitReading(commit, changes, _texts(reader, changes), bundle, confirmed, problems)
+
+
+def read_text(reader: Reader, blob: str) -> bytes | None:
+    """The content of one file, None if it is too large."""
+    return next(reader.blobs([blob], MAX_TEXT))
+
+
+def _commit(found: CommitObject, tree: str) -> Commit:
+    return Commit(
+        sha=found.sha,
+        parent_sha=found.parents[0] if found.parents else "",
+        tree_sha=tree,
+        author=found.author,
+        author_email=found.author_email,
+        committer=found.committer,
+        committed_at=found.committed_at,
+        subject=found.subject,
+    )
+
+
+def _texts(reader: Reader, changes: plan.TreeChanges) -> dict[str, bytes | None]:
+    paths = list(changes.files)
+    contents = reader.blobs([changes.files[path] for path in paths], MAX_TEXT)
+    return dict(zip(paths, contents, strict=True))
+
+
+def _bundle(reader: Reader, commit: CommitObject, folder: str) -> tuple[Bundle, tuple[Problem, ...]]:
+    place = plan.join(folder, plan.FUNCTIONS)
+    entry = reader.folder(commit, place)
+    if entry is None or not entry.is_tree:
+        return Bundle(), ()
+    files: dict[str, Entry] = {
+        path: now for path, (_, now) in reader.diff("", entry.sha).items() if now is not None and now.is_file
+    }
+    try:
+        if len(files) > bundles.MAX_FILES:
+            raise bundles.BundleError(
+                f"{len(files)} files in `functions/`, and {bundles.MAX_FILES} are the most"
+            )
+        contents: dict[str, bytes] = {}
+        size = 0
+        blobs = reader.blobs([each.sha for each in files.values()], bundles.MAX_BYTES)
+        for path, content in zip(files, blobs, strict=True):
+            size += len(content) if content is not None else bundles.MAX_BYTES + 1
+            if size > bundles.MAX_BYTES:
+                continue  # read on: the pipe must be empty for the next question
+            contents[path] = content or b""
+        if size > bundles.MAX_BYTES:
+            raise bundles.BundleError(f"more than {bundles.MAX_BYTES} bytes in `functions/`")
+        packed = bundles.pack(contents)
+    except bundles.BundleError as error:
+        return Bundle(), (Problem(code=codes.BUNDLE, message=str(error), file=place),)
+    return Bundle(bundles.digest(packed), packed), ()
