@@ -52,7 +52,7 @@ def _set_limits(limits: dict[str, int]) -> None:
 
 
 def _drop_root(folder: str) -> None:
-    """Become nobody, if nobody can still read what is needed."""
+    """Become nobody, if nobody can still read what is needed, and give nobody the home that we stand in."""
     if os.geteuid() != 0:
         return
     os.setgroups([])
@@ -64,15 +64,23 @@ def _drop_root(folder: str) -> None:
     os.seteuid(0)
     os.setegid(0)
     if reachable:
+        os.chown(".", _NOBODY, _NOBODY)
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
-def _isolate(libc: CDLL | None) -> None:
-    """A user and a process namespace of our own, where that is allowed."""
+def _isolate(libc: CDLL | None, wanted: bool) -> bool:
+    """A user and a process namespace for our children, where that is allowed."""
+    if libc is None:
+        return False
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return wanted and bool(libc.unshare(_CLONE_NEWUSER | _CLONE_NEWPID) == 0)
+
+
+def _follow_parent(libc: CDLL | None) -> None:
+    """Be killed when the parent ends, however it ends. Every change of identity forgets it."""
     if libc is not None:
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWPID)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _libc() -> CDLL | None:
@@ -85,7 +93,7 @@ def _libc() -> CDLL | None:
 
 def _children() -> list[int]:
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        with open("/proc/thread-self/children") as file:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
@@ -105,6 +113,10 @@ def _supervise(child: int) -> NoReturn:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 break
+    _end_as(status)
+
+
+def _end_as(status: int) -> NoReturn:
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
 
@@ -193,17 +205,25 @@ def main() -> NoReturn:
     libc = _libc()
     _drop_root(request["folder"])
     _set_limits(request["limits"])
-    _isolate(libc)
-    if libc is not None:  # after the changes of identity, each of which forgets it
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    alone = _isolate(libc, request["namespaces"])
+    _follow_parent(libc)
     if os.getppid() != request["parent"]:
         os._exit(1)  # the worker was killed before we could ask to follow it
+    if alone:
+        # The first process of the namespace is its init: with it, everybody in the namespace ends. It does not run the
+        # author's code itself, because signals mean something else to an init.
+        init = os.fork()
+        if init:
+            os.close(out)
+            _end_as(os.waitpid(init, 0)[1])
+        _follow_parent(libc)
     child = os.fork()
     if child:
         os.close(out)
+        if alone:
+            _end_as(os.waitpid(child, 0)[1])  # whoever is left in the namespace ends with us
         _supervise(child)
-    if libc is not None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _follow_parent(libc)
     os.set_inheritable(out, False)  # a program that the function starts must not hold the result open
     sys.path[:0] = [request["folder"]]
     sys.path.extend(request["packages"])

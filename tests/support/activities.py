@@ -42,6 +42,7 @@ async def workbench(
     bundles: dict[str, bytes] | None = None,
     memory: int = 1024 * 1024 * 1024,
     resolve: Any = None,
+    namespaces: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Workbench]:
     """What a worker lends to its activities; loopback may be reached unless `http_allow` is given."""
@@ -51,7 +52,7 @@ async def workbench(
         settings=made,
         http=http,
         bundles=MemoryBundles(bundles or {}),
-        functions=FunctionRunner(memory=memory),
+        functions=FunctionRunner(memory=memory, namespaces=namespaces),
     )
     await http.aclose()
 
