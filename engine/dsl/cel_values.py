@@ -13,12 +13,14 @@ from typing import Any
 from engine.dsl.cel_time import Duration, Timestamp
 
 MAX_TEXT = 1 << 20
-"""Characters in one text, made or returned."""
+"""Characters in one text that an expression makes."""
+MAX_RESULT = 4 << 20
+"""Bytes (about) of a result's JSON: what an activity may return can also be read whole."""
 MAX_ITEMS = 10_000
 """Items in a list that is walked or made by a function."""
 MAX_WORK = 2_000_000
 """Units of work in one evaluation: about one per step of a comprehension or per 16 characters handled."""
-MAX_DEPTH = 64
+MAX_DEPTH = 100
 """Levels of lists and maps in a value."""
 INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -165,7 +167,7 @@ def identity(frame: Frame, value: Any, depth: int = 0) -> Hashable:
 
 
 def export(value: Any) -> Any:
-    """The JSON value of a result: a copy with sorted keys, at most MAX_TEXT bytes of JSON.
+    """The JSON value of a result: a copy with sorted keys, at most MAX_RESULT bytes of JSON.
 
     Timestamps become RFC 3339 text and durations seconds (`"90s"`).  Raises ExpressionError for what JSON
     cannot say (an optional, a type, NaN, an integer beyond 64 bit) and for what is too large.
@@ -177,7 +179,7 @@ class _Exporter:
     __slots__ = ("left",)
 
     def __init__(self) -> None:
-        self.left = MAX_TEXT
+        self.left = MAX_RESULT
 
     def export(self, value: Any, depth: int) -> Any:
         kind_of = type(value)
@@ -215,4 +217,4 @@ class _Exporter:
     def _take(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise ExpressionError(f"the result is larger than {MAX_TEXT} bytes of JSON")
+            raise ExpressionError(f"the result is larger than {MAX_RESULT} bytes of JSON")
