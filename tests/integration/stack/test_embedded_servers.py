@@ -17,6 +17,7 @@ import pytest
 from engine.errors import Misconfigured
 from engine.stack.postgres import EmbeddedPostgres
 from engine.stack.temporal import SEARCH_ATTRIBUTES, EmbeddedTemporal, temporal_program
+from tests.support.processes import runs
 
 
 @pytest.fixture
@@ -193,8 +194,8 @@ asyncio.run(main())
     owner.stdout.close()
 
     deadline = time.monotonic() + 20
-    while any(_runs(pid) for pid in pids):
-        assert time.monotonic() < deadline, f"still there: {[pid for pid in pids if _runs(pid)]}"
+    while any(runs(pid) for pid in pids):
+        assert time.monotonic() < deadline, f"still there: {[pid for pid in pids if runs(pid)]}"
         await asyncio.sleep(0.05)
 
 
@@ -203,14 +204,6 @@ async def _gone(server: EmbeddedPostgres | EmbeddedTemporal) -> None:
     while server.alive():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
-
-
-def _runs(pid: int) -> bool:
-    """Whether the process lives; an orphan that nobody has reaped yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def _temporal(server: EmbeddedTemporal, *words: str) -> str:
