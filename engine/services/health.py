@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from engine.errors import Unavailable
@@ -51,9 +52,9 @@ class HealthService:
             )
 
 
-async def _word(look: asyncio.Future[None] | object) -> str:
+async def _word(look: Awaitable[None]) -> str:
     try:
-        await look  # type: ignore[misc]
+        await look
     except Unavailable as error:
         return error.message
     return "ok"

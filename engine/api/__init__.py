@@ -1,0 +1,1 @@
+"""HTTP: app, auth, the problem+json door, routes and messages."""

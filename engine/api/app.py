@@ -1,0 +1,96 @@
+"""The app: everything is passed in, nothing happens at import."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from engine.api import problems
+from engine.api.auth import needs
+from engine.api.limits import RequestLimits
+from engine.api.metrics import Metrics, RequestMetrics
+from engine.api.routes import approvals, executions, health, history, metrics, tokens, workflows
+from engine.api.schemas.common import ERRORS
+from engine.services.workflow_service import WorkflowService
+
+DESCRIPTION = """
+Git-native declarative workflows: merge a pull request and the workflow is deployed; every run is pinned to its commit.
+
+Every call but `/healthz`, `/readyz` and this page needs a token: `Authorization: Bearer pf_...`. Errors are
+problem+json (RFC 9457). Listings have cursors: give `next_cursor` as `cursor`.
+"""
+
+
+def create_app(service: WorkflowService) -> FastAPI:
+    """The HTTP API over a service layer."""
+    app = FastAPI(
+        title="Pinflow",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        redoc_url=None,
+        docs_url="/docs",
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.state.metrics = Metrics()
+    app.include_router(health.router)
+    app.include_router(_closed())
+    problems.install(app)
+    app.add_middleware(RequestLimits)
+    app.add_middleware(problems.LastResort)
+    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _closed() -> APIRouter:
+    """Every route that needs a token: a new one is closed because it stands here."""
+    router = APIRouter(dependencies=[Depends(needs("viewer"))], responses=ERRORS)
+    for part in (workflows, executions, approvals, history, tokens, metrics):
+        router.include_router(part.router)
+    return router
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    watching = asyncio.create_task(app.state.service.health.watch(), name="temporal watch")
+    yield
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        for path in schema["paths"].values():
+            for operation in path.values():
+                _as_problems(operation["responses"])
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _as_problems(responses: dict[str, Any]) -> None:
+    """Errors leave as problem+json, which FastAPI cannot be told route by route."""
+    for status, answer in responses.items():
+        content = answer.get("content", {})
+        if status[0] in "45" and "application/json" in content:
+            answer["content"] = {problems.MEDIA_TYPE: content["application/json"]}
+
+
+def _version() -> str:
+    try:
+        return version("pinflow")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0"

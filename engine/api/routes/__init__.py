@@ -1,0 +1,1 @@
+"""The routes, one module per aggregate. Short: messages in, service, messages out."""

@@ -1,0 +1,88 @@
+"""Start, look at, list and cancel runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query
+from starlette.responses import Response
+
+from engine.api.auth import By, Service
+from engine.api.routes.answers import as_json
+from engine.api.schemas.common import CONFLICT, CommitSha, Cursor, Limit, Page
+from engine.api.schemas.executions import (
+    Cancel,
+    Cancelling,
+    Execute,
+    Execution,
+    ExecutionDetail,
+    Started,
+    Status,
+)
+
+router = APIRouter(prefix="/executions", tags=["executions"])
+
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        max_length=200,
+        pattern=r"^[\x21-\x7e]*$",
+        description="The same key of the same caller leads to the same run, for ever.",
+    ),
+]
+
+
+@router.post(
+    "/workflows/{workflow:path}/execute", status_code=202, response_model=Started, responses=CONFLICT
+)
+async def execute(
+    workflow: str, services: Service, by: By, body: Execute, idempotency_key: IdempotencyKey = ""
+) -> Response:
+    """Start a run of a workflow (its name, or `source/name`), pinned to the version at `ref`. Role: operator."""
+    started = await services.executions.execute(by, workflow, body.inputs, ref=body.ref, key=idempotency_key)
+    return as_json(asdict(started), 202, {"location": f"/executions/{started.id}"})
+
+
+@router.get("", response_model=Page[Execution])
+async def list_executions(
+    services: Service,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    workflow: Annotated[str, Query(max_length=300, description="A name, or `source/name`.")] = "",
+    commit_sha: CommitSha = "",
+    status: Annotated[Status | None, Query()] = None,
+    started_by: Annotated[str, Query(max_length=300)] = "",
+) -> Any:
+    """Runs, the newest first."""
+    rows, more = await services.executions.page(
+        count=limit,
+        cursor=cursor,
+        workflow=workflow,
+        commit_sha=commit_sha,
+        status=status or "",
+        started_by=started_by,
+    )
+    return {"items": rows, "next_cursor": more}
+
+
+@router.get("/{execution_id}", response_model=ExecutionDetail)
+async def get_execution(execution_id: str, services: Service) -> Response:
+    """One run with its tasks, attempts, times, errors and approvals."""
+    run = await services.executions.get(execution_id)
+    logs: dict[str, list[Any]] = {}
+    for attempt in run.pop("attempts"):
+        logs.setdefault(attempt.pop("task"), []).append(attempt)
+    for task in run["tasks"]:
+        task["attempt_log"] = logs.get(task["id"], [])
+    return as_json(run)
+
+
+@router.post("/{execution_id}/cancel", status_code=202, response_model=Cancelling, responses=CONFLICT)
+async def cancel(
+    execution_id: str, services: Service, by: By, body: Annotated[Cancel | None, Body()] = None
+) -> Any:
+    """Ask a run to end; its clean-up runs. A second request skips the clean-up. Role: operator."""
+    status = await services.executions.cancel(by, execution_id, reason=body.reason if body else "")
+    return {"id": execution_id, "status": status}

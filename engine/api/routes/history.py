@@ -1,0 +1,82 @@
+"""Sources, revisions, commits and the audit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+
+from engine.api.auth import Service, needs
+from engine.api.schemas.common import CommitSha, Cursor, Limit, Page
+from engine.api.schemas.history import AuditRow, Commit, Revision, Source, SyncAsked
+from engine.services import cursors
+
+router = APIRouter(tags=["history"])
+
+
+@router.get("/sources", response_model=Page[Source])
+async def list_sources(services: Service, limit: Limit = 500) -> Any:
+    """Every source, and how it stands."""
+    return {"items": await services.registry.sources(), "next_cursor": ""}
+
+
+@router.post(
+    "/sources/{name}/sync",
+    status_code=202,
+    response_model=SyncAsked,
+    dependencies=[Depends(needs("operator"))],
+)
+async def sync_now(name: str, services: Service) -> Any:
+    """Ask the daemon to look at a source now. Role: operator."""
+    return {"asked": await services.registry.request_sync(name)}
+
+
+@router.get("/revisions", response_model=Page[Revision])
+async def list_revisions(
+    services: Service,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    source: Annotated[str, Query(max_length=100)] = "",
+    status: Annotated[Literal["REGISTERED", "REJECTED"] | None, Query()] = None,
+) -> Any:
+    """Revisions, the newest first, with every problem of the rejected ones."""
+    before = cursors.decode(cursor, int)
+    rows = await services.registry.revisions(
+        limit=limit + 1, before=before[0] if before else 0, source=source, status=status or ""
+    )
+    more = cursors.encode(rows[limit - 1]["id"]) if len(rows) > limit else ""
+    return {"items": rows[:limit], "next_cursor": more}
+
+
+@router.get("/commits/{sha}", response_model=Commit)
+async def get_commit(sha: str, services: Service) -> Any:
+    """All about a commit (full or short SHA): what it deployed and retired, what ran on it, who decided what."""
+    return await services.audit.commit(sha)
+
+
+@router.get("/audit", response_model=Page[AuditRow])
+async def list_audit(
+    services: Service,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    commit_sha: CommitSha = "",
+    execution_id: Annotated[str, Query(max_length=100)] = "",
+    workflow: Annotated[str, Query(max_length=300)] = "",
+    source: Annotated[str, Query(max_length=100)] = "",
+    actor: Annotated[str, Query(max_length=300)] = "",
+    action: Annotated[
+        str, Query(max_length=100, description="`approval.decided`, or `approval.` for all.")
+    ] = "",
+) -> Any:
+    """Every change of state, in the order in which it was written."""
+    rows, more = await services.audit.page(
+        count=limit,
+        cursor=cursor,
+        commit_sha=commit_sha,
+        execution_id=execution_id,
+        workflow=workflow,
+        source=source,
+        actor=actor,
+        action=action,
+    )
+    return {"items": rows, "next_cursor": more}

@@ -1,0 +1,72 @@
+"""What is deployed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from engine.api.auth import Service
+from engine.api.schemas.common import Cursor, Limit, Page
+from engine.api.schemas.workflows import Version, Workflow, WorkflowDetail
+from engine.services import cursors
+
+router = APIRouter(prefix="/workflows", tags=["workflows"])
+
+
+@router.get("", response_model=Page[Workflow])
+async def list_workflows(
+    services: Service,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    source: Annotated[str, Query(max_length=100)] = "",
+) -> Any:
+    """The live definitions, by name."""
+    after = cursors.decode(cursor, str, str) or ("", "")
+    rows = await services.registry.workflows(limit=limit + 1, after=after, source=source)
+    more = cursors.encode(rows[limit - 1]["name"], rows[limit - 1]["source"]) if len(rows) > limit else ""
+    return {"items": rows[:limit], "next_cursor": more}
+
+
+# A name may be `source/name`, so the longer path stands first.
+@router.get("/{workflow:path}/versions", response_model=Page[Version])
+async def list_versions(workflow: str, services: Service, limit: Limit = 50, cursor: Cursor = "") -> Any:
+    """When which version was live, the newest first; of a retired definition as well."""
+    before = cursors.decode(cursor, int)
+    rows = await services.registry.versions(workflow, limit=limit + 1, before=before[0] if before else 0)
+    more = cursors.encode(rows[limit - 1]["from_seq"]) if len(rows) > limit else ""
+    return {"items": [row | {"live": row["to_seq"] is None} for row in rows[:limit]], "next_cursor": more}
+
+
+@router.get("/{workflow:path}", response_model=WorkflowDetail)
+async def get_workflow(
+    workflow: str,
+    services: Service,
+    ref: Annotated[str, Query(min_length=1, max_length=100)] = "latest",
+    definition: bool = False,
+) -> Any:
+    """One definition as of a ref (`latest`, a full or a short SHA), with the schema of its inputs."""
+    version = await services.registry.resolve(workflow, ref)
+    pin = version.pin
+    compiled = await services.registry.compiled(pin.compiled_digest)
+    text = None
+    if definition:
+        text = (await services.registry.content(pin.digest)).decode(errors="replace")
+    return {
+        "name": pin.workflow,
+        "source": pin.source,
+        "path": version.path,
+        "version": version.version,
+        "title": version.title,
+        "description": version.description,
+        "labels": version.labels,
+        "commit_sha": pin.commit_sha,
+        "revision_sha": pin.revision_sha,
+        "digest": pin.digest,
+        "compiled_digest": pin.compiled_digest,
+        "bundle_digest": pin.bundle_digest,
+        "dsl": pin.dsl,
+        "inputs": compiled["inputs"],
+        "tasks": [task["id"] for task in compiled["tasks"]],
+        "definition": text,
+    }

@@ -1,0 +1,105 @@
+"""Messages about sources, revisions, commits and the audit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from engine.api.schemas.approvals import Approval
+from engine.api.schemas.common import Message
+from engine.api.schemas.executions import Execution
+
+
+class Source(Message):
+    """A git repository, a branch and a folder in it, and how it stands."""
+
+    name: str
+    url: str
+    branch: str
+    folder: str
+    condition: str
+    """A word of docs/reference/conditions.md, and so is `reason`."""
+    reason: str
+    message: str
+    condition_since: datetime
+    checked_at: datetime | None
+    live_sha: str
+    observed_sha: str
+    """The last tip seen, registered or not."""
+
+
+class SyncAsked(Message):
+    """The daemon will look at these now."""
+
+    asked: list[str]
+
+
+class DefinitionProblem(Message):
+    """A located fault of a definition."""
+
+    file: str
+    line: int
+    column: int
+    code: str
+    path: str
+    message: str
+    hint: str
+
+
+class Revision(Message):
+    """A commit of a source's branch, as it was taken."""
+
+    source: str
+    seq: int
+    sha: str
+    parent_sha: str
+    status: Literal["REGISTERED", "REJECTED"]
+    history_rewritten: bool
+    author: str
+    author_email: str
+    committer: str
+    committed_at: datetime
+    subject: str
+    bundle_digest: str
+    registered_at: datetime
+    problems: list[DefinitionProblem]
+
+
+class Change(Message):
+    """What a commit did to one definition."""
+
+    source: str
+    name: str
+    path: str
+    change: str
+    """`deployed` or `retired`."""
+    commit_sha: str
+    """Of the version: older than the commit itself where it brought back old bytes."""
+    digest: str
+    bundle_digest: str
+
+
+class Commit(Message):
+    """All about a commit."""
+
+    sha: str
+    revisions: list[Revision]
+    changes: list[Change]
+    runs: list[Execution]
+    """Of versions that it brought, and those started while it was the tip; the newest 200."""
+    approvals: list[Approval]
+
+
+class AuditRow(Message):
+    """One change of state."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    """A word of docs/reference/audit.md."""
+    source: str
+    workflow: str
+    execution_id: str
+    commit_sha: str
+    details: dict[str, Any]

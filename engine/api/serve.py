@@ -1,0 +1,83 @@
+"""The API process: everything that lives as long as it does is made, joined and closed here."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+
+import structlog
+import uvicorn
+
+from engine.api.app import create_app
+from engine.executor.payloads import data_converter
+from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.logs import configure_logging
+from engine.services.workflow_service import WorkflowService
+from engine.settings import Settings
+from engine.storage.database import Database
+
+_POOL = 20
+"""Connections to Postgres; each request holds one for about a millisecond at a time."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process: uvicorn would raise them again after its end, and turn it into a failure."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing."""
+        yield
+
+
+async def run_api(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then let requests finish within `settings.drain_timeout`."""
+    configure_logging(settings.log_format, settings.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve_api(settings, stop)
+
+
+async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain. For a process with several parts, and for tests."""
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url, pool_size=_POOL)
+        stack.push_async_callback(database.aclose)
+        executor = await TemporalWorkflowExecutor.connect(
+            settings.temporal_address,
+            namespace=settings.temporal_namespace,
+            task_queue=settings.task_queue,
+            converter=data_converter(database),
+        )
+        server = _Server(
+            uvicorn.Config(
+                create_app(WorkflowService(database, executor)),
+                host=settings.api_host,
+                port=settings.api_port,
+                http="httptools",
+                loop="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=int(settings.drain_timeout),
+            )
+        )
+        await _serve(server, settings, stop)
+
+
+async def _serve(server: uvicorn.Server, settings: Settings, stop: asyncio.Event) -> None:
+    serving = asyncio.create_task(server.serve(), name="http")
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    _log.info("api starts", host=settings.api_host, port=settings.api_port)
+    await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    server.should_exit = True
+    await serving
+    _log.info("api stopped")
