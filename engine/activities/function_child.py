@@ -217,6 +217,8 @@ def main() -> NoReturn:
             os.close(out)
             _end_as(os.waitpid(init, 0)[1])
         _follow_parent(libc)
+        # Counted within the namespace only, so that the worker's own processes do not use it up. (Root has no limit.)
+        _limit(resource.RLIMIT_NPROC, request["limits"]["processes"])
     child = os.fork()
     if child:
         os.close(out)

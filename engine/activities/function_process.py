@@ -85,6 +85,7 @@ class FunctionRunner:
                     "cpu": int(call.timeout or 86_400) + 2,
                     "file_size": 256 * _MEGABYTE,
                     "files": 256,
+                    "processes": 256,
                 },
             }
         ).encode()
@@ -195,20 +196,18 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
-    # First those who left the group, while the tree still shows whose they are.
+    # Stopped first: a group that forks as fast as it can would outrun a walk through its tree. The walk is for those
+    # who left the group, and must come while the tree still shows whose they are.
     if process.returncode is None:
-        for _ in range(20):
-            left = _offspring(process.pid)
-            for pid in left:
-                _signal(os.kill, pid)
-            if not left:
-                break
-    _signal(os.killpg, process.pid)
+        _signal(os.killpg, process.pid, signal.SIGSTOP)
+        for pid in _offspring(process.pid):
+            _signal(os.kill, pid, signal.SIGKILL)
+    _signal(os.killpg, process.pid, signal.SIGKILL)
 
 
-def _signal(send: Any, pid: int) -> None:
+def _signal(send: Any, pid: int, number: signal.Signals) -> None:
     try:
-        send(pid, signal.SIGKILL)
+        send(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
 

@@ -271,7 +271,11 @@ async def either(request: pytest.FixtureRequest) -> AsyncIterator[Workbench]:
 
 
 @pytest.mark.parametrize("function", ["work:spin", "work:fork_bomb"])
-async def test_time_is_up_and_nobody_is_left(either: Workbench, function: str) -> None:
+async def test_time_is_up_and_nobody_is_left(
+    either: Workbench, function: str, request: pytest.FixtureRequest
+) -> None:
+    if function == "work:fork_bomb" and os.geteuid() == 0 and "no namespaces" in request.node.name:
+        pytest.skip("root without namespaces has no limit on processes: not on a shared machine")
     began = time.monotonic()
     error = await failure(either, function, timeout=1.0)
     assert error.type == "TIMEOUT"
