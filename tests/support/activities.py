@@ -81,6 +81,7 @@ async def attempt(
     number: int = 1,
     types: Sequence[ActivityType] | None = None,
     environment: ActivityEnvironment | None = None,
+    heartbeat: timedelta | None = None,
 ) -> Any:
     """The result of one attempt, as its reader will see it. Raises what Temporal would get."""
     registry = ActivityRegistry(types) if types is not None else ActivityRegistry.load()
@@ -92,7 +93,7 @@ async def attempt(
         attempt=number,
         start_to_close_timeout=timedelta(seconds=timeout) if timeout else None,
         schedule_to_close_timeout=None,
-        heartbeat_timeout=None,
+        heartbeat_timeout=heartbeat,
     )
     value: RawValue = await environment.run(activities[request.activity_type], asdict(request))
     outcome = json.loads(value.payload.data)
