@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from typing import Any
 
 from engine.cli.client import Client
 from engine.cli.output import add_limit_option, add_output_option, short, show_list, when
@@ -36,7 +38,18 @@ def run(args: argparse.Namespace) -> int:
             ("WORKFLOW", lambda a: a.get("workflow")),
             ("COMMIT", lambda a: short(a.get("commit_sha"))),
             ("RUN", lambda a: a.get("execution_id")),
-            ("DETAILS", lambda a: a.get("details") or ""),
+            ("DETAILS", lambda a: _said(a.get("details") or {})),
         ],
         f"nothing happened on {args.commit}" if args.commit else "nothing happened yet",
     )
+
+
+def _said(details: dict[str, Any]) -> str:
+    """The details that a person reads: ids are in the JSON, digests and SHAs are cut short."""
+    words = []
+    for name, value in details.items():
+        if value in (None, "", [], {}, False) or name.endswith("_id"):
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        words.append(f"{name}={short(text) if re.fullmatch('[0-9a-f]{40,64}', text) else text}")
+    return " ".join(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,7 @@ class Demo:
         self.data = folder / "data"
         self.log = folder / "up.log"
         self.claims = 0
-        self._began = time.monotonic()
+        self._began = self._killed = time.monotonic()
         self._stack: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
 
@@ -120,6 +121,15 @@ class Demo:
             (still["commit_sha"], still["digest"]) == (first, old["digest"])
             and still["status"] not in _ENDED,
             still,
+        )
+
+        self._step("Then everything is killed at once: API, worker, sync, Temporal and Postgres (kill -9)")
+        self._kill_everything()
+        back = self._until(lambda: self._execution(old["id"]), "the API to be back", 60)
+        self._claim(
+            f"all of it came back by itself within {time.monotonic() - self._killed:.1f} s, and the run still waits",
+            back["commit_sha"] == first and back["status"] not in _ENDED,
+            back,
         )
 
         self._step("The person says yes; the old run goes on, after the change")
@@ -189,6 +199,17 @@ class Demo:
         self._claim(
             f"Postgres, Temporal, API, worker and sync run {took:.1f} s later, nothing else installed", True
         )
+
+    def _kill_everything(self) -> None:
+        """By the pids that the stack itself wrote down."""
+        self._killed = time.monotonic()
+        postgres = self.data / "postgres" / "pg" / "postmaster.pid"
+        locks = [*self.data.glob("run/*.lock"), self.data / "temporal" / "lock"]
+        victims = [json.loads(lock.read_text())["pid"] for lock in locks]
+        victims.append(int(postgres.read_text().splitlines()[0]))
+        print(paint("grey", f"   $ kill -9 {' '.join(map(str, victims))}"), flush=True)
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
 
     def _merge(self, branch: str, *, edition: str) -> str:
         source = files("engine.cli") / "demo_source"
