@@ -135,7 +135,7 @@ class Reconciler:
             lambda: reading.find_tip(mirror, reader, cursor, self._folder, recheck=recheck)
         )
         if len(tip.pending) > 1 or not cursor.last_sha:
-            message = f"{len(tip.pending)} commits up to {tip.sha[:12]}"
+            message = f"{len(tip.pending)} to register, up to {tip.sha[:12]}"
             await self._report(
                 Standing(conditions.OUT_OF_SYNC, conditions.REGISTERING, message, tip.sha), None
             )

@@ -1,0 +1,378 @@
+"""The mirror of a repository: what is read, what is refused, and what must never run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import SourceError
+from engine.settings import SourceSettings
+from engine.sync import git_source
+from engine.sync.git_source import Mirror, Reader
+from tests.support.git import Repository
+
+Open = Callable[..., Mirror]
+
+
+@pytest.fixture
+def open_mirror(git_repo: Repository, tmp_path: Path) -> Iterator[Open]:
+    """Opens mirrors of the test's repository; keyword arguments are settings of the source."""
+    opened: list[Mirror] = []
+
+    def open_(**settings: str) -> Mirror:
+        values = {"name": "main", "url": str(git_repo.path)} | settings
+        opened.append(Mirror(SourceSettings.model_validate(values), tmp_path / "data"))
+        return opened[-1]
+
+    yield open_
+    for mirror in opened:
+        mirror.close()
+
+
+def tip(mirror: Mirror) -> str:
+    with mirror.reader() as reader:
+        return reader.tip()
+
+
+def files(mirror: Mirror) -> dict[str, tuple[str, bytes | None]]:
+    """Path → (kind, content if it is a file) of everything at the tip."""
+
+    def read(reader: Reader, sha: str) -> bytes | None:
+        return next(reader.blobs([sha], 1000))
+
+    with mirror.reader() as reader:
+        commit = reader.commit(reader.tip())
+        return {
+            path: (now.kind, read(reader, now.sha) if now.is_file else None)
+            for path, (_, now) in reader.diff("", commit.tree).items()
+            if now is not None
+        }
+
+
+def reason_of(mirror: Mirror) -> str:
+    with pytest.raises(SourceError) as caught:
+        mirror.fetch()
+    return caught.value.reason
+
+
+def test_contents_come_as_they_are(git_repo: Repository, open_mirror: Open) -> None:
+    git_repo.commit(
+        {"a": "text\r\n", "b/c": b"\0\xff\n", "empty": "", ".gitattributes": "* text eol=lf filter=x\n"}
+    )
+    mirror = open_mirror()
+    mirror.fetch()
+    found = files(mirror)
+    assert found["b/c"] == ("file", b"\0\xff\n")
+    assert found["empty"] == ("file", b"")
+
+
+def test_a_blob_above_the_limit_is_left_and_the_next_one_read(
+    git_repo: Repository, open_mirror: Open
+) -> None:
+    git_repo.commit({"big": "x" * 3_000_000, "small": "y"})
+    mirror = open_mirror()
+    mirror.fetch()
+    with mirror.reader() as reader:
+        commit = reader.commit(reader.tip())
+        entries = {path: now.sha for path, (_, now) in reader.diff("", commit.tree).items() if now}
+        assert list(reader.blobs([entries["big"], entries["small"]], 1000)) == [None, b"y"]
+
+
+def test_history_follows_first_parents_only(git_repo: Repository, open_mirror: Open) -> None:
+    first = git_repo.commit({"a": "1"})
+    second = git_repo.commit({"a": "2"})
+    git_repo.git("checkout", "--quiet", "-b", "side")
+    git_repo.commit({"b": "1"})
+    git_repo.git("checkout", "--quiet", "main")
+    third = git_repo.merge("side")
+    mirror = open_mirror()
+    mirror.fetch()
+    assert mirror.history(first, third) == ([second, third], False)
+    assert mirror.history(third, first) == ([first], True)
+    assert mirror.history("0" * 40, third) == ([third], True)
+
+
+def test_links_and_submodules_are_told_from_files(git_repo: Repository, open_mirror: Open) -> None:
+    git_repo.write({"a": "1"})
+    (git_repo.path / "link").symlink_to("/etc/passwd")
+    git_repo.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
+    git_repo.git("add", "a", "link")
+    git_repo.git("commit", "--quiet", "--message", "odd")
+    mirror = open_mirror()
+    mirror.fetch()
+    assert files(mirror) == {"a": ("file", b"1"), "link": ("symbolic link", None), "sub": ("submodule", None)}
+
+
+def test_names_of_any_bytes_are_read(git_repo: Repository, open_mirror: Open) -> None:
+    names = ["new\nline", "--upload-pack=x", "$(touch canary)", " blank ", "esc\x1b[0m", "ünï"]
+    git_repo.commit(dict.fromkeys(names, "x"))
+    (git_repo.path / os.fsdecode(b"raw\xff")).write_bytes(b"x")
+    git_repo.commit()
+    mirror = open_mirror()
+    mirror.fetch()
+    assert set(files(mirror)) == {*names, os.fsdecode(b"raw\xff")}
+
+
+def test_nothing_configured_in_a_watched_repository_runs(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    script = tmp_path / "run"
+    script.write_text(f'#!/bin/sh\necho "$0 $@" >> {canary}\ncat\n')
+    script.chmod(0o755)
+    git_repo.commit({"a": "1", ".gitattributes": "* filter=evil diff=evil\n", ".lfsconfig": "[lfs]\nurl=x\n"})
+    for key in (
+        "core.fsmonitor", "core.sshCommand", "core.pager", "core.editor", "core.askPass", "core.gitProxy",
+        "core.alternateRefsCommand", "diff.external", "diff.evil.textconv", "filter.evil.smudge", "filter.evil.clean",
+        "filter.evil.process", "gpg.program", "credential.helper", "uploadpack.packObjectsHook",
+        "alias.upload-pack", "alias.fetch", "remote.origin.uploadpack", "sequence.editor", "interactive.diffFilter",
+    ):  # fmt: skip
+        git_repo.git("config", key, str(script))
+    git_repo.git("config", "core.hooksPath", str(tmp_path / "hooks"))
+    (tmp_path / "hooks").mkdir()
+    hooks = (
+        "pre-auto-gc", "post-checkout", "reference-transaction", "fsmonitor-watchman", "post-index-change",
+        "pre-receive", "update", "post-update", "post-rewrite",
+    )  # fmt: skip
+    for folder in (tmp_path / "hooks", git_repo.path / ".git" / "hooks"):
+        folder.mkdir(exist_ok=True)
+        for hook in hooks:
+            (folder / hook).symlink_to(script)
+    mirror = open_mirror()
+    mirror.fetch()
+    mirror.fetch()
+    assert files(mirror)["a"] == ("file", b"1")
+    assert not canary.exists(), canary.read_text()
+
+
+def test_the_work_tree_and_the_index_are_not_looked_at(git_repo: Repository, open_mirror: Open) -> None:
+    git_repo.commit({"a": "1"})
+    git_repo.write({"a": "uncommitted", "new": "x"})
+    (git_repo.path / ".git" / "index").write_bytes(b"garbage")
+    mirror = open_mirror()
+    mirror.fetch()
+    assert files(mirror) == {"a": ("file", b"1")}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "--upload-pack=touch canary",
+        "-oProxyCommand=touch canary",
+        "ext::sh -c 'touch canary'",
+        "fd::17",
+        "ssh://-oProxyCommand=touch/x",
+        "ssh://-l@host/x",
+        "ssh://host name/x",
+        "git://host/x",
+        "http://host/x",
+        "ftp://host/x",
+        "user@host:path",
+        "https://host/x?token=secret",
+        "https://host/x\n--upload-pack=y",
+        "https:///x",
+        "file://host/etc",
+        "",
+        "https://host:99999/x",
+    ],
+)
+def test_urls_beyond_the_allowed_ones_are_refused(open_mirror: Open, url: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_mirror(url=url)
+    assert caught.value.reason == "InvalidSource"
+
+
+@pytest.mark.parametrize(
+    "branch", ["", "a..b", "a b", "x.lock", "a\nb", "a~1", "@{-1}", "a^{tree}", "/a", "a:b", "*"]
+)
+def test_branches_that_are_no_names_are_refused(open_mirror: Open, branch: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_mirror(branch=branch)
+    assert caught.value.reason == "InvalidSource"
+
+
+@pytest.mark.parametrize("branch", ["--upload-pack=touch", "-x", "$(id)", "release/1.0", "refs/heads/plain"])
+def test_branches_with_odd_legal_names_are_fetched_as_they_are(
+    git_repo: Repository, open_mirror: Open, branch: str
+) -> None:
+    sha = git_repo.commit({"a": "1"})
+    git_repo.git("update-ref", f"refs/heads/{branch.removeprefix('refs/heads/')}", sha)
+    mirror = open_mirror(branch=branch)
+    mirror.fetch()
+    assert tip(mirror) == sha
+
+
+def test_an_empty_repository_an_absent_branch_and_an_absent_repository_are_told_apart(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path
+) -> None:
+    assert reason_of(open_mirror()) == "RepositoryEmpty"
+    git_repo.commit({"a": "1"})
+    assert reason_of(open_mirror(branch="gone")) == "BranchNotFound"
+    assert reason_of(open_mirror(url=str(tmp_path / "nowhere"))) == "RepositoryNotFound"
+    (tmp_path / "plain").mkdir()
+    assert reason_of(open_mirror(url=str(tmp_path / "plain"))) == "RepositoryNotFound"
+
+
+def test_no_message_holds_a_credential(open_mirror: Open) -> None:
+    mirror = open_mirror(url="https://someone:s3cr%40t@127.0.0.1:1/x.git")
+    with pytest.raises(SourceError) as caught:
+        mirror.fetch()
+    assert caught.value.reason == "Network"
+    for secret in ("s3cr", "someone"):
+        assert secret not in str(caught.value)
+    assert mirror.remote.shown == "https://127.0.0.1:1/x.git"
+
+
+def test_a_server_that_never_answers_is_left_with_all_its_processes(
+    open_mirror: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_source, "FIRST_FETCH_LIMIT", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        mirror = open_mirror(url=f"https://127.0.0.1:{server.getsockname()[1]}/x.git")
+        began = time.monotonic()
+        assert reason_of(mirror) == "TimedOut"
+        assert time.monotonic() - began < 20
+    assert not _children_named("git-remote-https")
+
+
+def test_a_fetch_can_be_interrupted_from_another_thread(open_mirror: Open) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        mirror = open_mirror(url=f"https://127.0.0.1:{server.getsockname()[1]}/x.git")
+
+        def interrupt() -> None:
+            connection, _ = server.accept()
+            mirror.interrupt()
+            connection.close()
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        reason_of(mirror)
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_damaged_mirror_is_made_again(git_repo: Repository, open_mirror: Open, tmp_path: Path) -> None:
+    first = git_repo.commit({"a": "1"})
+    mirror = open_mirror()
+    mirror.fetch()
+    folder = tmp_path / "data" / "mirrors" / "main.git"
+    for file in [*folder.glob("objects/??/*"), *folder.glob("objects/pack/*")]:
+        file.chmod(stat.S_IWUSR | stat.S_IRUSR)
+        file.write_bytes(b"garbage")
+    second = git_repo.commit({"a": "2"})
+    mirror.fetch()
+    assert tip(mirror) == second
+    assert mirror.history(first, second) == ([second], False)
+
+
+@pytest.mark.parametrize("lost", ["HEAD", "config", "objects", "refs"])
+def test_a_mirror_that_lost_a_part_is_made_again(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path, lost: str
+) -> None:
+    sha = git_repo.commit({"a": "1"})
+    mirror = open_mirror()
+    mirror.fetch()
+    folder = tmp_path / "data" / "mirrors" / "main.git"
+    (folder / lost).rename(tmp_path / "lost")
+    mirror.fetch()
+    assert tip(mirror) == sha
+
+
+def test_locks_of_a_killed_process_do_not_stop_the_next(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path
+) -> None:
+    git_repo.commit({"a": "1"})
+    mirror = open_mirror()
+    mirror.fetch()
+    mirror.close()
+    folder = tmp_path / "data" / "mirrors" / "main.git"
+    for lock in ("refs/heads/main.lock", "packed-refs.lock", "config.lock", "HEAD.lock"):
+        (folder / lock).write_text("")
+    sha = git_repo.commit({"a": "2"})
+    again = open_mirror()
+    again.fetch()
+    assert tip(again) == sha
+
+
+def test_a_second_process_gets_a_mirror_of_its_own(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path
+) -> None:
+    sha = git_repo.commit({"a": "1"})
+    one, two = open_mirror(), open_mirror()
+    one.fetch()
+    two.fetch()
+    assert tip(one) == tip(two) == sha
+    assert sorted(p.name for p in (tmp_path / "data" / "mirrors").glob("*.git")) == ["main.2.git", "main.git"]
+
+
+def test_variables_of_the_environment_do_not_reach_git(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha = git_repo.commit({"a": "1"})
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "objects"))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "touch canary")
+    monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
+    mirror = open_mirror()
+    mirror.fetch()
+    assert tip(mirror) == sha
+    assert not (tmp_path / "trace").exists()
+
+
+def test_malformed_objects_are_refused_on_receipt(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path
+) -> None:
+    blob = git_repo.git("hash-object", "-w", "--", _file(tmp_path, b"x"))
+    tree = tmp_path / "tree"
+    tree.write_bytes(b"100644 ..\0" + bytes.fromhex(blob))
+    bad = git_repo.git("hash-object", "-t", "tree", "-w", "--literally", "--", str(tree))
+    commit = git_repo.git("commit-tree", bad, "-m", "bad")
+    git_repo.git("update-ref", "refs/heads/main", commit)
+    assert reason_of(open_mirror()) == "UnsafeObjects"
+
+
+def test_a_shallow_clone_can_be_a_source(git_repo: Repository, open_mirror: Open, tmp_path: Path) -> None:
+    git_repo.commit({"a": "1"})
+    sha = git_repo.commit({"a": "2"})
+    shallow = tmp_path / "shallow"
+    git_repo.git("clone", "--quiet", "--depth", "1", f"file://{git_repo.path}", str(shallow))
+    mirror = open_mirror(url=str(shallow))
+    mirror.fetch()
+    assert tip(mirror) == sha
+
+
+def test_a_path_with_odd_characters_can_be_a_source(open_mirror: Open, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "a b%20c #ü?")
+    sha = repository.commit({"a": "1"})
+    mirror = open_mirror(url=str(repository.path))
+    mirror.fetch()
+    assert tip(mirror) == sha
+
+
+def _file(folder: Path, content: bytes) -> str:
+    path = folder / "content"
+    path.write_bytes(content)
+    return str(path)
+
+
+def _children_named(name: str) -> list[int]:
+    """Processes of this name whose parent is gone (adopted by init) or is us."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text()
+        except OSError:
+            continue
+        parent = int(fields.rpartition(")")[2].split()[1])
+        if f"({name[:15]})" in fields and parent in (1, os.getpid()):
+            found.append(int(entry.name))
+    return found

@@ -1,0 +1,69 @@
+"""One source, synced pass by pass without a daemon, and what the registry then says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from engine.registry.workflow_registry import WorkflowRegistry
+from engine.settings import SourceSettings
+from engine.storage.database import Database
+from engine.sync.checker import Checker
+from engine.sync.reconciler import Reconciler, Standing
+from tests.support.git import Repository
+
+
+def flow(name: str, marker: str = "1", *, function: str = "") -> str:
+    """A valid definition; `marker` makes its text differ. With `function`, it calls one of the source's functions."""
+    if function:
+        return (
+            f"name: {name}\ndescription: '{marker}'\ntasks:\n"
+            f"  - {{id: call, activity_type: python_function, config: {{function: '{function}'}}}}\n"
+        )
+    return f"name: {name}\ndescription: '{marker}'\ntasks:\n  - {{id: only, type: set, values: {{a: 1}}}}\n"
+
+
+class Syncing:
+    """A repository, a reconciler over it, and a registry to look into."""
+
+    def __init__(
+        self, repository: Repository, database: Database, checker: Checker, data_dir: Path, **settings: Any
+    ) -> None:
+        self.repository = repository
+        self.database = database
+        self.registry = WorkflowRegistry(database)
+        values: dict[str, Any] = {"name": "main", "url": str(repository.path)} | settings
+        self.source = SourceSettings(**values)
+        self.reconciler = Reconciler(self.source, data_dir, database, checker)
+
+    async def sync(self) -> Standing:
+        """One pass."""
+        return await self.reconciler.run_pass()
+
+    async def live(self) -> dict[str, tuple[str, str]]:
+        """Name → (commit that brought the version, path)."""
+        rows = await self.registry.workflows(limit=1000)
+        return {row["name"]: (row["commit_sha"], row["path"]) for row in rows}
+
+    async def revisions(self) -> list[tuple[str, str]]:
+        """(sha, status) of every revision, oldest first."""
+        return [(row["sha"], row["status"]) for row in reversed(await self.registry.revisions(limit=1000))]
+
+    async def problems(self, sha: str) -> list[tuple[str, int, str]]:
+        """(file, line, code) of the problems that a rejected commit has."""
+        (revision,) = await self.registry.revision(sha)
+        return [(each["file"], each["line"], each["code"]) for each in revision["problems"]]
+
+    async def audit(self) -> list[tuple[str, str, str]]:
+        """(action, workflow, commit) of every audit row, oldest first."""
+        async with self.database.read() as connection:
+            rows = await connection.execute(
+                text("SELECT action, workflow, commit_sha FROM audit ORDER BY id")
+            )
+            return [(row.action, row.workflow, row.commit_sha) for row in rows]
+
+    async def row(self) -> dict[str, Any]:
+        """The source's row."""
+        return next(row for row in await self.registry.sources() if row["name"] == self.source.name)
