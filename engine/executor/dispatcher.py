@@ -1,7 +1,7 @@
 """The outbox relay: tells Temporal what Postgres has promised, until it is done.
 
-Every send is idempotent (a start by its workflow id, an approval by its id in the brain, a cancel because Temporal
-takes one per run), so two relays at once, or one that wakes after a long sleep, do no harm.
+Every send is idempotent (a start by its workflow id, an approval and a second cancel by their ids in the brain, a
+first cancel because Temporal takes one per run), so two relays at once, or one that wakes after a long sleep, do no harm.
 """
 
 from __future__ import annotations
@@ -120,10 +120,18 @@ class Dispatcher:
             case "approval":
                 await self._executor.signal_approval(message.execution_id, message.body)
             case "cancel":
-                body = message.body
-                await self._executor.cancel(message.execution_id, by=body["by"], reason=body["reason"])
+                await self._cancel(message)
             case unknown:
                 raise ValueError(f"outbox message {message.id} is of the unknown kind {unknown!r}")
+
+    async def _cancel(self, message: Message) -> None:
+        said = message.body
+        if said.get("again"):
+            await self._executor.cancel_again(
+                message.execution_id, by=said["by"], reason=said["reason"], id=said["id"]
+            )
+        else:
+            await self._executor.cancel(message.execution_id, by=said["by"], reason=said["reason"])
 
     async def _request(self, execution_id: str) -> StartRequest:
         async with self._database.read() as connection:

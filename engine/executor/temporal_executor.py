@@ -62,6 +62,8 @@ _STATUS: dict[int, RemoteStatus] = {
     WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED: "FAILED",
     WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT: "TIMED_OUT",
 }
+# Ends that Temporal knows only as a failure, by the type of the error.
+_ENDED_AS: dict[str, RemoteStatus] = {"RunTimedOut": "TIMED_OUT", "RunCancelled": "CANCELLED"}
 _PAUSED = 8
 """Paused through Temporal's own API.  The SDK's `describe` and `list_workflows` raise on it, hence the raw RPCs."""
 
@@ -157,11 +159,18 @@ class TemporalWorkflowExecutor:
             await handle.signal(APPROVAL_SIGNAL, _json_value(body), rpc_timeout=_RPC_TIMEOUT)
 
     async def cancel(self, execution_id: str, *, by: str, reason: str) -> None:
-        """Ask the run to end."""
+        """Ask the run to end. Temporal takes this once per run; its own pages show it."""
         async with self._call(f"cancel of {execution_id}"):
             handle = self._client.get_workflow_handle(execution_id)
             why = json.dumps({"by": by, "reason": reason}, ensure_ascii=False)
             await handle.cancel(reason=why, rpc_timeout=_RPC_TIMEOUT)
+
+    async def cancel_again(self, execution_id: str, *, by: str, reason: str, id: str) -> None:
+        """Ask a run that is ending to leave out its clean-up; the same `id` counts once."""
+        async with self._call(f"second cancel of {execution_id}"):
+            handle = self._client.get_workflow_handle(execution_id)
+            body = {"by": by, "reason": reason, "id": id}
+            await handle.signal(CANCEL_SIGNAL, _json_value(body), rpc_timeout=_RPC_TIMEOUT)
 
     async def ensure_search_attributes(self) -> None:
         """Register our search attributes, once per process: a start with an unknown one is refused."""
@@ -266,8 +275,8 @@ class TemporalWorkflowExecutor:
             values = await self._values(event.workflow_execution_completed_event_attributes.result.payloads)
             return RemoteRun(status, outputs=values[0] if values else None, closed_at=closed_at)
         error = _error_of(event)
-        if error is not None and error.type == "RunTimedOut":
-            status = "TIMED_OUT"
+        if error is not None:
+            status = _ENDED_AS.get(error.type, status)
         return RemoteRun(status, error=error, closed_at=closed_at)
 
     async def _values(self, payloads: Sequence[Payload]) -> list[Any]:

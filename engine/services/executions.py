@@ -20,7 +20,7 @@ from engine.services import cursors
 from engine.services.callers import Caller
 from engine.services.ids import new_id
 from engine.services.inputs import Preparations, canonical
-from engine.storage import audit, executions, outbox
+from engine.storage import audit, executions, history, outbox
 from engine.storage.database import Database
 from engine.storage.rows import Record
 
@@ -198,13 +198,14 @@ class ExecutionService:
         """
         caller.require("operator")
         require_temporal(self._executor)
-        request = {"by": caller.subject, "reason": reason, "id": new_id()}
         async with self._database.begin() as connection:
             run = await executions.lock(connection, execution_id)
             if run is None:
                 raise NotFound(f"no run {execution_id}", hint="GET /executions lists them")
             if run["status"] in RUN_ENDS:
                 raise Conflict(f"run {execution_id} has ended already: {run['status']}")
+            again = await history.happened(connection, execution_id, "execution.cancel_requested")
+            request = {"by": caller.subject, "reason": reason, "id": new_id(), "again": again}
             await outbox.enqueue(connection, "cancel", execution_id, request, delay=HEAD_START)
             await audit.record(
                 connection,

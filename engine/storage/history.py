@@ -46,3 +46,9 @@ async def page(
             or_(one, AuditEntry.action.startswith(action, autoescape=True)) if action[-1] == "." else one
         )
     return await many(connection, query)
+
+
+async def happened(connection: AsyncConnection, execution_id: str, action: str) -> bool:
+    """Whether the audit of a run has this action."""
+    query = select(AuditEntry.id).where(AuditEntry.execution_id == execution_id, AuditEntry.action == action)
+    return (await connection.execute(query.limit(1))).first() is not None

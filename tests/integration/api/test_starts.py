@@ -102,7 +102,8 @@ async def test_a_run_can_be_started_at_a_short_sha_and_by_source_and_name(api: A
 
 
 async def test_nothing_in_a_request_can_widen_the_pin(api: Api) -> None:
-    for extra in ({"task_queue": "x"}, {"labels": {}}, {"digest": "0" * 64}):
+    extras: tuple[dict[str, Any], ...] = ({"task_queue": "x"}, {"labels": {}}, {"digest": "0" * 64})
+    for extra in extras:
         body = {"inputs": {"service": "web"}, **extra}
         reply = await api.call("POST", "/executions/workflows/hello/execute", body)
         assert reply.status_code == 422
