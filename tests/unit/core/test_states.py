@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+
 from engine.core.contracts import RunStatus, TaskStatus
 from engine.core.states import (
     RUN_ENDS,
@@ -27,7 +28,9 @@ def test_the_page_is_the_one_that_the_tables_give() -> None:
 def test_nothing_leaves_an_end_and_every_other_state_can_be_left() -> None:
     assert not {step.source for step in TASK_TRANSITIONS} & TASK_ENDS
     assert not {step.source for step in RUN_TRANSITIONS} & RUN_ENDS
-    assert {step.target for step in TASK_TRANSITIONS} - TASK_ENDS <= {step.source for step in TASK_TRANSITIONS}
+    assert {step.target for step in TASK_TRANSITIONS} - TASK_ENDS <= {
+        step.source for step in TASK_TRANSITIONS
+    }
     assert {step.target for step in RUN_TRANSITIONS} - RUN_ENDS <= {step.source for step in RUN_TRANSITIONS}
 
 
