@@ -372,7 +372,7 @@ def _children_named(name: str) -> list[int]:
             fields = (entry / "stat").read_text()
         except OSError:
             continue
-        parent = int(fields.rpartition(")")[2].split()[1])
-        if f"({name[:15]})" in fields and parent in (1, os.getpid()):
+        state, parent = fields.rpartition(")")[2].split()[:2]
+        if f"({name[:15]})" in fields and int(parent) in (1, os.getpid()) and state != "Z":
             found.append(int(entry.name))
     return found

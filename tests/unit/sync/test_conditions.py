@@ -1,0 +1,34 @@
+"""The public words of sync, and their page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engine.sync import conditions, git_source, problems
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_page_is_what_the_tables_say() -> None:
+    page = (ROOT / "docs/reference/conditions.md").read_text("utf-8")
+    assert page == conditions.reference_page(), (
+        "run: python -m engine.sync.conditions > docs/reference/conditions.md"
+    )
+
+
+def test_every_reason_belongs_to_a_condition_and_says_what_to_do() -> None:
+    assert {reason.condition for reason in conditions.REASONS.values()} == set(conditions.CONDITIONS)
+    assert all(reason.meaning and reason.action for reason in conditions.REASONS.values())
+
+
+def test_every_reason_that_git_source_gives_is_listed() -> None:
+    assert {reason for reason, _ in git_source._SAID} <= set(conditions.REASONS)
+    source = (ROOT / "engine/sync/git_source.py").read_text("utf-8")
+    used = set(re.findall(r"conditions\.([A-Z_]+)\b", source)) - {"REASONS"}
+    assert {getattr(conditions, name) for name in used} <= set(conditions.REASONS)
+
+
+def test_every_code_of_a_problem_has_a_meaning() -> None:
+    codes = {value for name, value in vars(problems).items() if name.isupper() and isinstance(value, str)}
+    assert codes == set(problems.MEANINGS)
