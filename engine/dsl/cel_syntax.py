@@ -12,7 +12,7 @@ from typing import Any
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional, ext_strings
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from engine.dsl.cel_values import ExpressionError, ExpressionSyntaxError
@@ -24,32 +24,34 @@ MAX_COPIES = 8
 """Uses of `optMap` and `optFlatMap`: each copies its target in the parser, so that 20 in a chain eat all memory."""
 
 _COPYING = re.compile(r"\bopt(?:Flat)?Map\b")
-_LABELS = {"": 1, "repeated": 3}
-_SCALARS = {"bool": 8, "double": 1, "int64": 3, "int32": 5, "uint64": 4, "string": 9, "bytes": 12, "enum": 5}
+_TYPES = {"bool": 8, "double": 1, "int64": 3, "int32": 5, "uint64": 4, "string": 9, "bytes": 12, "enum": 5}
+_MESSAGE = 11
 
 # What we read of the public schema cel/expr/syntax.proto; unknown fields are kept and ignored.
+# Fields marked `|` are alternatives (`oneof`).
 _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
+    "Any": [("value", 2, "bytes")],
     "ParsedExpr": [("expr", 2, "Expr"), ("source_info", 3, "SourceInfo")],
     "SourceInfo": [("positions", 4, "repeated Position")],
     "Position": [("key", 1, "int64"), ("value", 2, "int32")],
     "Expr": [
         ("id", 2, "int64"),
-        ("const_expr", 3, "Constant"),
-        ("ident_expr", 4, "Ident"),
-        ("select_expr", 5, "Select"),
-        ("call_expr", 6, "Call"),
-        ("list_expr", 7, "CreateList"),
-        ("struct_expr", 8, "CreateStruct"),
-        ("comprehension_expr", 9, "Comprehension"),
+        ("const_expr", 3, "|Constant"),
+        ("ident_expr", 4, "|Ident"),
+        ("select_expr", 5, "|Select"),
+        ("call_expr", 6, "|Call"),
+        ("list_expr", 7, "|CreateList"),
+        ("struct_expr", 8, "|CreateStruct"),
+        ("comprehension_expr", 9, "|Comprehension"),
     ],
     "Constant": [
-        ("null_value", 1, "enum"),
-        ("bool_value", 2, "bool"),
-        ("int64_value", 3, "int64"),
-        ("uint64_value", 4, "uint64"),
-        ("double_value", 5, "double"),
-        ("string_value", 6, "string"),
-        ("bytes_value", 7, "bytes"),
+        ("null_value", 1, "|enum"),
+        ("bool_value", 2, "|bool"),
+        ("int64_value", 3, "|int64"),
+        ("uint64_value", 4, "|uint64"),
+        ("double_value", 5, "|double"),
+        ("string_value", 6, "|string"),
+        ("bytes_value", 7, "|bytes"),
     ],
     "Ident": [("name", 1, "string")],
     "Select": [("operand", 1, "Expr"), ("field", 2, "string"), ("test_only", 3, "bool")],
@@ -73,32 +75,45 @@ _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
         ("result", 7, "Expr"),
     ],
 }
-_ONE_OF = {"Expr": ("kind", 1), "Constant": ("kind", 0)}
+
+
+def _wire(number: int, value: int | str | bytes) -> bytes:
+    """One field in protobuf's wire format; numbers below 128, texts and messages below 16,384 bytes."""
+    if isinstance(value, int):
+        return bytes((number << 3, value))
+    content = value.encode() if isinstance(value, str) else value
+    size = len(content)
+    return bytes((number << 3 | 2, size & 127 | 128, size >> 7)) + content
+
+
+def _field(name: str, number: int, kind: str) -> bytes:
+    label, _, last = kind.lstrip("|").rpartition(" ")
+    described = _wire(1, name) + _wire(3, number) + _wire(4, 3 if label else 1)
+    described += (
+        _wire(5, _TYPES[last]) if last in _TYPES else _wire(5, _MESSAGE) + _wire(6, f".pinflow.cel.{last}")
+    )
+    return described + (_wire(9, 0) if kind.startswith("|") else b"")
+
+
+def _schema() -> bytes:
+    """_MESSAGES as a serialised FileDescriptorProto: building it with protobuf's own classes takes 80 ms to import."""
+    messages = b""
+    for name, fields in _MESSAGES.items():
+        described = _wire(1, name) + b"".join(_wire(2, _field(*field)) for field in fields)
+        if any(kind.startswith("|") for _, _, kind in fields):
+            described += _wire(8, _wire(1, "kind"))
+        messages += _wire(4, described)
+    return _wire(1, "pinflow_cel.proto") + _wire(2, "pinflow.cel") + messages + _wire(12, "proto3")
 
 
 @lru_cache(maxsize=1)
-def _parsed_expr() -> Any:
-    """The message class ParsedExpr, built from _MESSAGES."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="pinflow_cel.proto", package="pinflow.cel", syntax="proto3"
-    )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        if name in _ONE_OF:
-            message.oneof_decl.add(name=_ONE_OF[name][0])
-        for index, (field, number, kind) in enumerate(fields):
-            label, _, last = kind.rpartition(" ")
-            added: Any = message.field.add(name=field, number=number, label=_LABELS[label])
-            if last in _SCALARS:
-                added.type = _SCALARS[last]
-            else:
-                added.type = 11
-                added.type_name = f".pinflow.cel.{last}"
-            if name in _ONE_OF and index >= _ONE_OF[name][1]:
-                added.oneof_index = 0
+def _decoders() -> tuple[Any, Any]:
+    """The message classes Any and ParsedExpr."""
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("pinflow.cel.ParsedExpr"))
+    pool.AddSerializedFile(_schema())
+    found = (pool.FindMessageTypeByName(f"pinflow.cel.{name}") for name in ("Any", "ParsedExpr"))
+    packed, parsed = map(message_factory.GetMessageClass, found)
+    return packed, parsed
 
 
 def _function(name: str, result: Any, *overloads: list[Any]) -> Any:
@@ -160,8 +175,9 @@ def parse(source: str) -> tuple[Any, dict[int, int]]:
     if bad := next((i for i, c in enumerate(source) if "\ud800" <= c <= "\udfff" or c == "\0"), None):
         raise ExpressionSyntaxError("a character that no expression can hold", bad)
     try:
-        packed = any_pb2.Any.FromString(_environment(()).compile(source, disable_check=True).serialize())
-        parsed = _parsed_expr().FromString(packed.value)
+        packed, parser = _decoders()
+        serialised = _environment(()).compile(source, disable_check=True).serialize()
+        parsed = parser.FromString(packed.FromString(serialised).value)
     except DecodeError:
         raise ExpressionSyntaxError(
             "the expression is nested too deeply", hint="split it over a `set` task"
