@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from typing import Any
 
 import pytest
 from temporalio.client import Client
+from temporalio.exceptions import CancelledError
 
 from engine.core import task_executor, workflow
+from engine.core.states import TASK_ENDS
 from tests.support.definitions import approval, definition, retry, task
-from tests.workflow.stage import Ledger, Stage, ended, events, until, worker
+from tests.workflow.scenarios import SCENARIOS
+from tests.workflow.stage import Ledger, Stage, ended, events, stage, until, worker
 
 
 async def test_a_task_whose_worker_was_stopped_is_started_again(client: Client) -> None:
@@ -63,7 +66,7 @@ async def test_a_long_run_goes_on_in_fresh_histories(
     )
     handle = await on_stage.start(compiled)
     await until(handle, "c2t11", "COMPLETED")
-    decided = {
+    decided: dict[str, object] = {
         "task": "gate",
         "approval_id": "id-gate",
         "outcome": "APPROVED",
@@ -92,3 +95,32 @@ async def test_a_wide_run_never_has_more_in_flight_than_temporal_can_take(on_sta
         most = max(most, pending)
     assert most <= 500
     assert len(on_stage.ledger.started()) == 701
+
+
+async def test_a_run_that_is_cancelled_before_any_worker_saw_it_still_cleans_up_and_is_recorded(
+    client: Client,
+) -> None:
+    on_stage = Stage(client, f"test-{uuid.uuid4()}", Ledger())
+    handle = await on_stage.start(definition(task("a", config={"sleep": 20}), finally_=[task("unlock")]))
+    await handle.cancel()
+    async with worker(on_stage):
+        assert isinstance(await ended(handle), CancelledError)
+    assert on_stage.record()["status"] == "CANCELLED"
+    assert on_stage.statuses()["unlock"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("name", ["failing", "cancelled", "approved", "local_with_checkpoints"])
+async def test_runs_go_on_without_any_cache(client: Client, name: str) -> None:
+    async with stage(client, max_cached_workflows=0) as on_stage:
+        await SCENARIOS[name](on_stage)
+        assert {t["status"] for t in on_stage.record()["tasks"]} <= TASK_ENDS
+
+
+async def test_many_runs_at_once(on_stage: Stage) -> None:
+    compiled = definition(
+        task("a"), task("b", "a", activity_type="http_request", timeout=1.0), task("c", "b")
+    )
+    handles = await asyncio.gather(*(on_stage.start(compiled) for _ in range(40)))
+    await asyncio.gather(*(ended(handle) for handle in handles))
+    assert len(on_stage.ledger.records) == 40
+    assert {record["status"] for record in on_stage.ledger.records} == {"COMPLETED"}
