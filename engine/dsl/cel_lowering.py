@@ -48,6 +48,10 @@ class Lowering:
         """The lowered form of `node`; raises ExpressionSyntaxError."""
         return self._lower(node)[0]
 
+    def lower_path(self, path: list[tuple[str, int]]) -> Code:
+        """The lowered form of a plain path, given as its words with their offsets."""
+        return self._resolve(path)[0]
+
     def _lower(self, node: Any) -> _Result:
         self._nodes += 1
         if self._nodes > MAX_NODES:

@@ -6,7 +6,7 @@ Numbers are always `dyn`: JSON does not tell 1 from 1.0, so their kind is known 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 Shape: TypeAlias = str | dict[str, Any]
@@ -37,15 +37,6 @@ class Environment:
         more = Environment({**self.names, **names})
         more.objects = self.objects
         return more
-
-    def restricted(self, names: Iterable[str]) -> Environment:
-        """The same without `names` (prefixes count: `tasks.b` takes `tasks.b.outputs` away)."""
-        gone = tuple(names)
-        less = Environment(
-            {n: s for n, s in self.names.items() if not any(n == g or n.startswith(g + ".") for g in gone)}
-        )
-        less.objects = self.objects
-        return less
 
 
 def _properties(schema: dict[str, Any]) -> dict[str, Any]:

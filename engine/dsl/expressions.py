@@ -7,6 +7,7 @@ sorted order, every step counts against a budget, and a replay depends on no nat
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,7 +16,44 @@ from engine.dsl.cel_evaluator import run
 from engine.dsl.cel_values import ExpressionError, ExpressionSyntaxError
 from engine.dsl.environment import Environment, schema_of
 
-__all__ = ["Compiled", "Environment", "ExpressionError", "ExpressionSyntaxError", "compile_expression", "evaluate", "schema_of"]
+__all__ = [
+    "Compiled",
+    "Environment",
+    "ExpressionError",
+    "ExpressionSyntaxError",
+    "compile_expression",
+    "evaluate",
+    "schema_of",
+]
+
+_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*){0,15}", re.ASCII)
+_WORD = re.compile(r"[^.]+")
+_RESERVED = frozenset(
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
+)
+"""CEL's literals and reserved words: what they mean where is left to its parser."""
 
 Entry: TypeAlias = dict[str, Any]
 """One row of a compiled definition's expression table: `{"src", "refs", "code"}`."""
@@ -55,9 +93,14 @@ def compile_expression(src: str, env: Environment) -> Compiled:
     from engine.dsl import cel_syntax
     from engine.dsl.cel_lowering import Lowering
 
-    tree, positions = cel_syntax.parse(src)
-    lowering = Lowering(src, positions, env)
-    code = lowering.lower(tree)
+    if path := _plain_path(src):
+        # Most expressions only name something: their tree is known without the parser.
+        lowering = Lowering(src, {}, env)
+        code = lowering.lower_path(path)
+    else:
+        tree, positions = cel_syntax.parse(src)
+        lowering = Lowering(src, positions, env)
+        code = lowering.lower(tree)
     result_type = cel_syntax.check(src, lowering.checker_names)
     if result_type == "optional":
         raise ExpressionSyntaxError(
@@ -67,6 +110,13 @@ def compile_expression(src: str, env: Environment) -> Compiled:
         raise ExpressionSyntaxError(f"the result is of type {result_type}, which JSON does not have")
     text = json.dumps(code, separators=(",", ":"), ensure_ascii=False)
     return Compiled(src, tuple(sorted(lowering.refs)), text, result_type, lowering.unguarded)
+
+
+def _plain_path(src: str) -> list[tuple[str, int]]:
+    """`a.b.c` as words with their offsets; empty if it is anything else."""
+    if not _PATH.fullmatch(src) or not _RESERVED.isdisjoint(src.split(".")):
+        return []
+    return [(word[0], word.start()) for word in _WORD.finditer(src)]
 
 
 def evaluate(entry: Entry, bindings: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -333,6 +334,23 @@ def test_json_goes_in_and_comes_out_as_it_was(data: Any) -> None:
     assert json.dumps(value("parse_json(x)", x=text)) == json.dumps(data, sort_keys=True)
 
 
+@pytest.mark.parametrize(
+    "src",
+    ["inputs", "inputs.service", "inputs.target.host", "inputs.servce", "tasks.build.outputs.a.b", "tasks.build", "run.idd",
+     "env.api.x", "result.loop.in", "string", "true", "null", "x.true", "package", "inputs.service.foo", "x." + "a." * 20 + "b"],
+)  # fmt: skip
+def test_a_plain_path_means_the_same_as_through_the_parser(src: str) -> None:
+    def outcome(text: str) -> Any:
+        try:
+            found = compiled(text)
+        except ExpressionSyntaxError as error:
+            return error.message, error.offset, error.hint
+        return found.refs, found.code, found.result_type, found.unguarded
+
+    # A trailing comment keeps the expression from being a plain path.
+    assert outcome(src) == outcome(f"{src}//")
+
+
 def test_a_result_shares_nothing_with_the_data() -> None:
     data = {"a": [1]}
     got = value("x", x=data)
@@ -504,3 +522,71 @@ def test_no_function_of_the_lowered_form_is_outside_of_the_closed_lists() -> Non
         assert "no " in failure(src, x="text")
         assert entry["code"]
     assert "eval" not in FUNCTIONS
+
+
+_TOKENS = [
+    "x",
+    "1",
+    "1.5",
+    "'a'",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ".",
+    "?",
+    ":",
+    ",",
+    "+",
+    "-",
+    "!",
+    "&&",
+    "||",
+    "map",
+    "has",
+    "in",
+    "size",
+    "optional",
+    '"',
+    "\\",
+    "'''",
+    "//",
+    "é",
+    "$",
+    "@",
+    "#",
+    "0x",
+    "1e",
+    "1u",
+    "b'",
+    "r'",
+    "true",
+    "null",
+    "x.y",
+    "exists(a,",
+    "`",
+    "_",
+    "google.protobuf.Any{}",
+    "optMap(a,",
+    "a)",
+    "orValue(",
+    "[?",
+    "sort(",
+    "range(",
+    "999999999999999999999",
+] + ["\n", " ", "\x7f"]
+
+
+@given(st.lists(st.sampled_from(_TOKENS), max_size=14))
+@settings(max_examples=500, deadline=None)
+def test_whatever_is_written_ends_in_a_value_or_a_typed_error(tokens: list[str]) -> None:
+    src = "".join(tokens)
+    try:
+        entry = compile_expression(src, ENV).entry()
+    except ExpressionSyntaxError as error:
+        assert 0 <= error.offset <= len(src)  # noqa: PT017 - some of them are expressions
+        return
+    with contextlib.suppress(ExpressionError):
+        json.dumps(evaluate(entry, {**DATA, "x": {"y": [1, "a", None]}}))
