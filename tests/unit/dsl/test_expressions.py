@@ -576,7 +576,10 @@ _TOKENS = [
     "sort(",
     "range(",
     "999999999999999999999",
-] + ["\n", " ", "\x7f"]
+    "\n",
+    " ",
+    "\x7f",
+]
 
 
 @given(st.lists(st.sampled_from(_TOKENS), max_size=14))
