@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Any, Final
 
 from engine.core import snapshot
+from engine.core.calls import own_names, start_command
 from engine.core.contracts import (
-    ActivityCall,
     ActivityCancelled,
     ActivityCompleted,
     ActivityFailed,
@@ -41,16 +41,14 @@ from engine.core.plan import FINALLY, ON_FAILURE, TASKS, Plan, TaskPlan
 from engine.core.run_state import OVER, UNSTARTED, Cut, RunState, TaskRecord
 from engine.core.scope import Scope
 from engine.core.states import check_run, check_task
-from engine.core.values import ValueProblem, Values, boolean, moment, seconds
-from engine.dsl.expressions import ExpressionError
+from engine.core.values import UNFORESEEN, Values, boolean, moment, seconds
+from engine.core.verdict import OUTPUTS, decide_cleanup, decide_tasks
 
 IN_FLIGHT: Final = 500
 """Activities of one run at a time, whatever `max_concurrency` says: Temporal refuses more than 2,000 pending ones."""
 
 EXPRESSION: Final = "EXPRESSION"
-OUTPUTS: Final = "OUTPUTS"
 RUN_TIMER: Final = "run"
-_UNFORESEEN: Final = (ExpressionError, ValueProblem)
 
 
 class Brain:
@@ -291,7 +289,7 @@ class Brain:
             return
         try:
             wanted = task.when is None or boolean(task.when.render(self._names(task)), "when")
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self._fail(task, TaskError(EXPRESSION, f"when: {error}", task.id))
             return
         if not wanted:
@@ -307,7 +305,7 @@ class Brain:
         record.started_at = self._now
         try:
             values = task.values.render(self._names(task))
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self._fail(task, TaskError(EXPRESSION, f"values: {error}", task.id))
         else:
             self._complete(task, values)
@@ -319,7 +317,7 @@ class Brain:
                 left = moment(task.until.render(self._names(task))) - self._now
             else:
                 left = seconds(task.duration.render(self._names(task)) if task.duration else 0)
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self._fail(task, TaskError(EXPRESSION, str(error), task.id))
             return
         if left <= 0:
@@ -335,7 +333,7 @@ class Brain:
         record.started_at = self._now
         try:
             command = self._start_command(task)
-        except _UNFORESEEN as error:
+        except UNFORESEEN as error:
             self._fail(task, TaskError(EXPRESSION, f"config: {error}", task.id))
             return
         record.attempts = 1
@@ -349,36 +347,8 @@ class Brain:
         self._commands.append(command)
 
     def _start_command(self, task: TaskPlan) -> StartActivity | RequestApproval:
-        """The same at every time: all that a config may read has ended before the task starts."""
-        start = self._run.start
-        assert start is not None
-        names = _own_names(task)
-        pin = start.pin
-        call = ActivityCall(
-            execution_id=start.execution_id,
-            workflow=pin.workflow,
-            commit_sha=pin.commit_sha,
-            source=pin.source,
-            bundle_digest=pin.bundle_digest,
-            task=task.id,
-            activity_type=task.activity_type,
-            config=task.config.render(self._values.scope(names)),
-            idempotency_key=f"{start.execution_id}/{task.id}",
-            success_when=self._values.judgement(task.success_when, names),
-            retry_when=self._values.judgement(task.retry_when, names),
-        )
-        if task.kind == "approval":
-            return RequestApproval(task.id, call, task.id)
-        return StartActivity(
-            task=task.id,
-            call=call,
-            retry=task.retry,
-            timeout=task.timeout,
-            total_timeout=task.total_timeout,
-            execution=task.execution,
-            task_queue=task.task_queue,
-            summary=task.id,
-        )
+        assert self._run.start is not None
+        return start_command(self._run.start, task, self._values)
 
     # --- how a task ends ------------------------------------------------------------------------------------------
 
@@ -386,10 +356,10 @@ class Brain:
         record = self._run.records[task.position]
         outputs = result
         if task.outputs is not None:
-            known = {**_own_names(task), **(names or {}), "result": result}
+            known = {**own_names(task), **(names or {}), "result": result}
             try:
                 outputs = task.outputs.render(self._values.scope(known))
-            except _UNFORESEEN as error:
+            except UNFORESEEN as error:
                 self._fail(task, TaskError(OUTPUTS, f"outputs: {error}", task.id))
                 return
         record.outputs = outputs
@@ -513,10 +483,10 @@ class Brain:
         ended = run.phase
         if ended == TASKS:
             self._forget_timer(RUN_TIMER)
-            self._judge_tasks()
+            decide_tasks(self._plan, run, self._values)
         else:
             self._forget_timer(_cleanup_timer(ended))
-            self._judge_cleanup(ended)
+            decide_cleanup(self._plan, run)
         for phase in range(ended + 1, FINALLY + 1):
             if not self._plan.phase(phase):
                 continue
@@ -530,49 +500,6 @@ class Brain:
                 self._begin(phase)
                 return
         self._finish()
-
-    def _judge_tasks(self) -> None:
-        run = self._run
-        if run.cut == "cancelled":
-            reason = f": {run.cancel_reason}" if run.cancel_reason else ""
-            self._decide(
-                "CANCELLED", TaskError("RunCancelled", f"cancelled by {run.cancelled_by or 'nobody'}{reason}")
-            )
-        elif run.cut == "timed_out":
-            self._decide(
-                "TIMED_OUT", TaskError("RunTimedOut", f"not done within {self._plan.timeout:g} seconds")
-            )
-        elif run.first_error is not None:
-            self._decide("FAILED", run.first_error)
-        else:
-            try:
-                run.outputs = (
-                    None if self._plan.outputs is None else self._plan.outputs.render(self._values.lookup)
-                )
-            except _UNFORESEEN as error:
-                self._decide("FAILED", TaskError(OUTPUTS, f"outputs of the run: {error}"))
-            else:
-                self._decide("COMPLETED", None)
-
-    def _judge_cleanup(self, phase: int) -> None:
-        """The clean-up never hides the first error, and turns only COMPLETED into something else."""
-        run = self._run
-        if run.verdict != "COMPLETED" or phase != FINALLY:
-            return
-        if run.cut == "skipped":
-            who = run.cancelled_by or "nobody"
-            self._decide("CANCELLED", TaskError("RunCancelled", f"cancelled by {who} during its clean-up"))
-        elif run.cleanup_error is not None:
-            self._decide("FAILED", run.cleanup_error)
-        elif run.cut == "cleanup_timed_out":
-            message = f"finally was not done within {self._plan.cleanup_timeout:g} seconds"
-            self._decide("FAILED", TaskError("CleanupTimedOut", message))
-
-    def _decide(self, verdict: str, error: TaskError | None) -> None:
-        self._run.verdict = verdict
-        self._run.error = error
-        if verdict != "COMPLETED":
-            self._run.outputs = None
 
     def _skip_phase(self, phase: int, reason: SkipReason) -> None:
         for position in self._plan.phase(phase):
@@ -610,12 +537,12 @@ class Brain:
         return self._plan.tasks[position], self._run.records[position]
 
     def _names(self, task: TaskPlan) -> Callable[[str], Json]:
-        return self._values.scope(_own_names(task))
+        return self._values.scope(own_names(task))
 
     def _title(self) -> str:
         try:
             title = self._plan.title.render(self._values.lookup)
-        except _UNFORESEEN:
+        except UNFORESEEN:
             return self._plan.name  # A title is for people: it may not keep a run from going.
         return title if isinstance(title, str) and title else self._plan.name
 
@@ -649,10 +576,6 @@ _HANDLERS: Final[dict[type, Callable[[Brain, Any], None]]] = {
     ApprovalResolved: Brain._on_approval_resolved,
     CancelRequested: Brain._on_cancel_requested,
 }
-
-
-def _own_names(task: TaskPlan) -> dict[str, Json]:
-    return {"task.id": task.id, "task.attempt": 1, "task": {"id": task.id, "attempt": 1}}
 
 
 def _runs_in_a_failed_run(task: TaskPlan) -> bool:

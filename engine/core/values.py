@@ -10,6 +10,7 @@ from engine.core.contracts import Json, Judgement, RunStart
 from engine.core.plan import JudgedExpression, Lookup, Plan
 from engine.core.run_state import RunState, TaskRecord, error_to_json
 from engine.dsl.durations import MAX_SECONDS, DurationError, parse_duration
+from engine.dsl.expressions import ExpressionError
 
 ATTEMPT_SCOPE: Final = frozenset({"result", "attempt", "error", "task.attempt"})
 """Names that only the judge of an attempt knows."""
@@ -17,6 +18,10 @@ ATTEMPT_SCOPE: Final = frozenset({"result", "attempt", "error", "task.attempt"})
 
 class ValueProblem(Exception):
     """An expression gave a value that its place cannot take."""
+
+
+UNFORESEEN: Final = (ExpressionError, ValueProblem)
+"""What rendering a value of the definition may raise, whatever the data are."""
 
 
 class Values:
