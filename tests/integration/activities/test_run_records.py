@@ -17,7 +17,7 @@ from tests.support.activities import call
 
 
 async def record(run: Run, status: str = "COMPLETED", **fields: Any) -> None:
-    named = {getattr(f, "__temporal_activity_definition").name: f for f in engine_activities(run.database)}  # noqa: B009
+    named = {getattr(f, "__temporal_activity_definition").name: f for f in engine_activities(run.database)}
     body = {
         "execution_id": run.id,
         "status": status,
