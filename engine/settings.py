@@ -39,7 +39,9 @@ class Settings(BaseSettings):
     temporal_namespace: str = "default"
     task_queue: str = "pinflow"
     api_host: str = "127.0.0.1"
-    api_port: int = 8000
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    api_fd: int = 0
+    """A listening socket that the process inherited, used instead of host and port; 0 for none."""
     data_dir: Path = Path(".pinflow")
     """Mirrors of git repositories and the cache of function bundles stand below it."""
     sources: tuple[SourceSettings, ...] = ()

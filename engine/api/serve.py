@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
@@ -11,6 +12,7 @@ import structlog
 import uvicorn
 
 from engine.api.app import create_app
+from engine.errors import Misconfigured
 from engine.executor.payloads import data_converter
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.logs import configure_logging
@@ -44,8 +46,12 @@ async def run_api(settings: Settings) -> None:
 
 
 async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then drain. For a process with several parts, and for tests."""
+    """Serve until `stop` is set, then drain. For a process with several parts, and for tests.
+
+    Raises `Misconfigured` if it cannot listen at the address.
+    """
     async with AsyncExitStack() as stack:
+        listening = stack.enter_context(_listening(settings))
         database = Database(settings.database_url, pool_size=_POOL)
         stack.push_async_callback(database.aclose)
         executor = await TemporalWorkflowExecutor.connect(
@@ -69,11 +75,26 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
                 timeout_graceful_shutdown=int(settings.drain_timeout),
             )
         )
-        await _serve(server, settings, stop)
+        await _serve(server, listening, settings, stop)
 
 
-async def _serve(server: uvicorn.Server, settings: Settings, stop: asyncio.Event) -> None:
-    serving = asyncio.create_task(server.serve(), name="http")
+def _listening(settings: Settings) -> socket.socket:
+    """Bound by ourselves: uvicorn would end the process without a word if the address is taken."""
+    if settings.api_fd:
+        return socket.socket(fileno=settings.api_fd)
+    try:
+        return socket.create_server((settings.api_host, settings.api_port), backlog=2048)
+    except OSError as error:
+        raise Misconfigured(
+            f"the API cannot listen at {settings.api_host}:{settings.api_port}: {error.strerror}",
+            hint="set PINFLOW_API_HOST and PINFLOW_API_PORT",
+        ) from error
+
+
+async def _serve(
+    server: uvicorn.Server, listening: socket.socket, settings: Settings, stop: asyncio.Event
+) -> None:
+    serving = asyncio.create_task(server.serve([listening]), name="http")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     _log.info("api starts", host=settings.api_host, port=settings.api_port)
     await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -125,7 +125,7 @@ class Demo:
 
         self._step("Then everything is killed at once: API, worker, sync, Temporal and Postgres (kill -9)")
         self._kill_everything()
-        back = self._until(lambda: self._execution(old["id"]), "the API to be back", 60)
+        back = self._until(lambda: self._execution(old["id"]), "the API to be back", 120)
         self._claim(
             f"all of it came back by itself within {time.monotonic() - self._killed:.1f} s, and the run still waits",
             back["commit_sha"] == first and back["status"] not in _ENDED,
@@ -194,7 +194,7 @@ class Demo:
                 stderr=log,
                 start_new_session=True,
             )
-        self._until(lambda: b"Pinflow is up" in self.log.read_bytes() or None, "the stack to come up", 120)
+        self._until(lambda: b"Pinflow is up" in self.log.read_bytes() or None, "the stack to come up", 240)
         took = time.monotonic() - began
         self._claim(
             f"Postgres, Temporal, API, worker and sync run {took:.1f} s later, nothing else installed", True
@@ -269,7 +269,7 @@ class Demo:
             except NotFound:
                 return None
 
-        self._until(live, f"{short(sha)} to be live", 30)
+        self._until(live, f"{short(sha)} to be live", 120)
         return time.monotonic() - began
 
     def _until_waiting(self, execution_id: str) -> dict[str, Any]:
@@ -277,7 +277,7 @@ class Demo:
             found = self.client.pages("/approvals", 100, status="PENDING")
             return next((request for request in found if request["execution_id"] == execution_id), None)
 
-        request: dict[str, Any] = self._until(waiting, "an approval request", 60)
+        request: dict[str, Any] = self._until(waiting, "an approval request", 120)
         return request
 
     def _until_ended(self, execution_id: str) -> dict[str, Any]:
@@ -285,7 +285,7 @@ class Demo:
             found = self._execution(execution_id)
             return found if found["status"] in _ENDED else None
 
-        done: dict[str, Any] = self._until(ended, "the run to end", 60)
+        done: dict[str, Any] = self._until(ended, "the run to end", 120)
         for task in done.get("tasks") or []:
             print(f"     {task['id']:<8} {task['status']}")
         return done

@@ -42,13 +42,21 @@ class Process:
     """
 
     def __init__(
-        self, name: str, command: list[str], environment: Mapping[str, str], folder: Path, *, patience: float
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        patience: float,
+        inherits: tuple[int, ...] = (),
     ) -> None:
         self.log = folder / "logs" / f"{name}.log"
         self._command = command
         self._environment = dict(environment)
         self._lock = HeldLock(folder / "run" / f"{name}.lock")
         self._patience = patience
+        self._inherits = inherits
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -105,7 +113,7 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which stops the parts in order
-                pass_fds=(self._lock.fileno(),),
+                pass_fds=(self._lock.fileno(), *self._inherits),
             )
 
     def _close_pipe(self) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 import urllib.request
@@ -16,7 +17,7 @@ from typing import Any
 
 from engine.errors import Conflict, Misconfigured, Unavailable
 from engine.stack.postgres import EmbeddedPostgres
-from engine.stack.processes import HeldLock, free_port
+from engine.stack.processes import HeldLock
 from engine.stack.supervisor import (
     Part,
     Process,
@@ -30,7 +31,7 @@ from engine.stack.temporal import EmbeddedTemporal
 CLIENT_FILE = "client.json"
 """Where the client commands find the URL and the token; see `engine/cli/client.py`."""
 _DRAIN = 20.0
-_READY_WITHIN = 120.0
+_READY_WITHIN = 240.0
 _DEFAULT_PORT = 8000
 # Name of the child (and of its log) and what it serves. Together they need a third of the memory.
 _TOGETHER = {"pinflow": "all"}
@@ -58,14 +59,16 @@ class Stack:
         self._memory = self.data / "up.json"
         self.postgres = EmbeddedPostgres(self.data / "postgres")
         self.temporal = EmbeddedTemporal(self.data / "temporal")
-        self.port = 0
+        # Held from here on: the port cannot be lost to another while a child starts or is started again, and a
+        # request that comes meanwhile waits and is not refused.
+        self._listening: socket.socket | None = None
         self.sources: list[dict[str, Any]] = []
         self.processes: dict[str, Part] = {}
 
     @property
     def url(self) -> str:
         """The URL of the API."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self._port()}"
 
     async def run(self) -> None:
         """Start everything, keep it alive until SIGINT or SIGTERM, then drain and stop it.
@@ -106,10 +109,10 @@ class Stack:
 
     async def _start(self) -> None:
         memory = self._remembered()
-        self.port = self._choose_port(int(memory.get("port", 0)))
+        self._listening = self._listen(int(memory.get("port", 0)))
         self.sources = self._choose_sources(memory.get("sources", []))
         self._lock.note({"pid": os.getpid(), "url": self.url})
-        self._memory.write_text(json.dumps({"port": self.port, "sources": self.sources}))
+        self._memory.write_text(json.dumps({"port": self._port(), "sources": self.sources}))
         say("starting Postgres and Temporal")
         await asyncio.gather(self.postgres.start(), self.temporal.start())
         await self.postgres.create_database("pinflow")
@@ -129,6 +132,8 @@ class Stack:
             for process in self.processes.values():
                 if isinstance(process, Process):
                     process.kill()
+        if self._listening:
+            self._listening.close()
         await stop_in_order({"Temporal": self.temporal, "Postgres": self.postgres}, say)
         say("stopped; `pinflow up` continues from here")
 
@@ -139,12 +144,19 @@ class Stack:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _choose_port(self, remembered: int) -> int:
-        if self._wanted_port:
-            if free_port(self._wanted_port) != self._wanted_port:
-                raise Misconfigured(f"port {self._wanted_port} is taken", hint="choose another with --port")
-            return self._wanted_port
-        return free_port(remembered or _DEFAULT_PORT)
+    def _listen(self, remembered: int) -> socket.socket:
+        """The socket of the API: at the port asked for, else at last time's, else at 8000, else at any."""
+        for port in [self._wanted_port] if self._wanted_port else [remembered or _DEFAULT_PORT, 0]:
+            try:
+                return socket.create_server(("127.0.0.1", port), backlog=2048)
+            except OSError as error:
+                taken = error
+        raise Misconfigured(
+            f"port {self._wanted_port} cannot be used: {taken.strerror}", hint="choose another with --port"
+        )
+
+    def _port(self) -> int:
+        return int(self._listening.getsockname()[1]) if self._listening else 0
 
     def _choose_sources(self, remembered: list[dict[str, Any]]) -> list[dict[str, Any]]:
         choice = self._source
@@ -172,14 +184,16 @@ class Stack:
             database_url=self.postgres.url(),
             temporal_address=self.temporal.address,
             api_host="127.0.0.1",
-            api_port=str(self.port),
+            api_port=str(self._port()),
             data_dir=str(self.data),
             sources=json.dumps(self.sources),
             drain_timeout=str(_DRAIN),
         )
 
     def _processes(self) -> dict[str, Part]:
-        environment = self._environment()
+        assert self._listening is not None
+        fd = self._listening.fileno()
+        environment = self._environment() | {"PINFLOW_API_FD": str(fd)}
         return {
             name: Process(
                 name,
@@ -187,6 +201,7 @@ class Stack:
                 environment,
                 self.data,
                 patience=_DRAIN + 5,
+                inherits=(fd,),
             )
             for name, part in (_SEPARATE if self._separate else _TOGETHER).items()
         }
