@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from engine.stack.postgres import EmbeddedPostgres
+from engine.stack.processes import until
+from engine.stack.temporal import EmbeddedTemporal
 from tests.support.git import Repository
 from tests.support.ledger import Ledger
-from tests.support.system import System
+from tests.support.system import PROCESSES, System
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -25,6 +30,8 @@ outputs: {{last: "${{{{ tasks.t4.outputs.body.path }}}}"}}
 """
 GATED = """\
 name: gated
+inputs: {{type: object, properties: {{run: {{type: string, default: none}}}}}}
+description: {note}
 tasks:
   - id: gate
     activity_type: human_approval
@@ -34,8 +41,13 @@ tasks:
     activity_type: http_request
     timeout: 5s
     retry: {{max_attempts: 5, initial_interval: 200ms}}
-    config: {{method: POST, url: "{url}/gated"}}
+    config: {{method: POST, url: "{url}/gated/${{{{ inputs.run }}}}"}}
 """
+
+
+def gated(url: str, note: str = "first") -> str:
+    """A gate, then an entry in the ledger."""
+    return GATED.format(url=url, note=note)
 
 
 def chain(url: str) -> str:
@@ -49,27 +61,61 @@ def chain(url: str) -> str:
     return CHAIN.format(tasks=tasks)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def ledger() -> AsyncIterator[Ledger]:
-    target = await Ledger().start()
-    yield target
-    await target.stop()
+@dataclass
+class Bench:
+    """What the tests of this module share: starting the whole costs more than most of them."""
+
+    system: System
+    ledger: Ledger
+    repository: Repository
+    serial: Iterator[int]
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def system(tmp_path: Path, git_repo: Repository, ledger: Ledger) -> AsyncIterator[System]:
-    git_repo.commit(
-        {"workflows/chain.yaml": chain(ledger.url), "workflows/gated.yaml": GATED.format(url=ledger.url)}
-    )
-    whole = System(tmp_path / "system")
-    whole.folder.mkdir()
-    whole.sources = [{"name": "main", "url": str(git_repo.path), "poll_interval": 1}]
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    ledger = await Ledger().start()
+    repository = Repository(tmp_path_factory.mktemp("source"))
+    repository.commit({"workflows/chain.yaml": chain(ledger.url), "workflows/gated.yaml": gated(ledger.url)})
+    system = System(tmp_path_factory.mktemp("system"))
+    system.sources = [{"name": "main", "url": str(repository.path), "poll_interval": 1}]
     try:
-        await whole.start()
-        await whole.live("gated")
-        yield whole
+        await system.start()
+        await system.live("gated")
+        yield Bench(system, ledger, repository, itertools.count())
     finally:
-        await whole.stop()
+        await system.stop()
+        await ledger.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def whole(bench: Bench) -> AsyncIterator[Bench]:
+    """The system, with a ledger that answers at once; afterwards every process runs again without faults."""
+    bench.ledger.delay = 0.0
+    yield bench
+    for name in PROCESSES:
+        if not bench.system.runs(name):
+            bench.system.launch(name)
+    await bench.system.until(bench.system.ready, "the API to be ready")
+
+
+def name_of_run(bench: Bench) -> str:
+    """A name that no other run of this module has."""
+    return f"r{next(bench.serial)}"
+
+
+async def with_faults(system: System, process: str, faults: str) -> None:
+    """Launch a process again, so that it dies at a fault point."""
+    system.kill(process)
+    system.launch(process, faults=faults)
+    if process == "api":
+        await system.until(system.ready, "the API to be ready")
+
+
+async def again(system: System, process: str) -> None:
+    """Wait until a process has died of its fault, and launch it without."""
+    await system.died(process, 60)
+    system.launch(process)
+    await system.until(system.ready, "the API to be ready")
 
 
 async def runs(system: System, workflow: str) -> list[Any]:
@@ -86,70 +132,68 @@ def effects_once(ledger: Ledger, run: str) -> None:
 
 
 @pytest.mark.parametrize("point", ["start.before_commit", "start.after_commit", "dispatch.after_send"])
-async def test_a_start_whose_api_dies_leads_to_exactly_one_run(
-    system: System, ledger: Ledger, point: str
-) -> None:
-    system.kill("api")
-    system.launch("api", faults=f"{point}=kill")
-    await system.until(system._ready, "the API to be ready")
-    request = {"inputs": {"run": "killed"}}
-    reply = await system.call("POST", "/executions/workflows/chain/execute", request, Idempotency_Key="one")
+async def test_a_start_whose_api_dies_leads_to_exactly_one_run(whole: Bench, point: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    before = len(await runs(system, "chain"))
+    await with_faults(system, "api", f"{point}=kill")
+    request = {"inputs": {"run": run}}
+    reply = await system.call("POST", "/executions/workflows/chain/execute", request, Idempotency_Key=run)
     assert reply.status == 0
-    await system.died("api")
-    system.launch("api")
-    await system.until(system._ready, "the API to be ready")
-    again = await system.execute("chain", {"run": "killed"}, key="one")
-    await system.finished(again["id"])
-    assert [run["id"] for run in await runs(system, "chain")] == [again["id"]]
-    effects_once(ledger, "killed")
+    await again(system, "api")
+    started = await system.execute("chain", {"run": run}, key=run)
+    await system.finished(started["id"])
+    assert len(await runs(system, "chain")) == before + 1
+    effects_once(whole.ledger, run)
 
 
-async def test_a_decision_whose_api_dies_takes_effect_once(system: System, ledger: Ledger) -> None:
-    run = await system.execute("gated")
-    approval = await system.approval(run["id"])
-    system.kill("api")
-    system.launch("api", faults="decide.after_commit=kill")
-    await system.until(system._ready, "the API to be ready")
+async def test_a_decision_whose_api_dies_takes_effect_once(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    started = await system.execute("gated", {"run": run})
+    approval = await system.approval(started["id"])
+    await with_faults(system, "api", "decide.after_commit=kill")
     reply = await system.call(
         "POST", f"/approvals/{approval}/approve", {"decision": "approve", "comment": "yes"}
     )
     assert reply.status == 0
-    await system.died("api")
-    system.launch("api")
-    await system.until(system._ready, "the API to be ready")
+    await again(system, "api")
     second = await system.call("POST", f"/approvals/{approval}/approve", {"decision": "reject"})
     assert second.status == 409
-    await system.finished(run["id"])
-    assert len(set(ledger.keys("/gated"))) == 1
+    await system.finished(started["id"])
+    assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
 
 
-@pytest.mark.parametrize(
-    "point", ["approval.after_commit", "record.before_commit", "record.after_commit", "dispatch.before_send"]
-)
-async def test_a_worker_that_dies_at_a_fault_point_loses_no_run(
-    system: System, ledger: Ledger, point: str
-) -> None:
-    system.kill("worker")
+@pytest.mark.parametrize("point", ["approval.after_commit", "dispatch.before_send"])
+async def test_a_worker_that_dies_before_the_approval_loses_no_run(whole: Bench, point: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    before = len(await runs(system, "gated"))
     if point == "dispatch.before_send":
-        # Leave the sending to the worker: the API's own fast path dies first.
-        system.kill("api")
-        system.launch("api", faults="dispatch.before_send=kill")
-        await system.until(system._ready, "the API to be ready")
-        await system.call("POST", "/executions/workflows/gated/execute", {"inputs": {}}, Idempotency_Key="k")
-        await system.died("api")
-        system.launch("api")
-        await system.until(system._ready, "the API to be ready")
-    system.launch("worker", faults=f"{point}=kill")
-    run = await system.execute("gated", key="k")
-    if point.startswith("record"):
-        await decide(system, run["id"])
-    await system.died("worker", 60)
-    system.launch("worker")
-    if not point.startswith("record"):
-        await decide(system, run["id"])
-    await system.finished(run["id"])
-    assert len(await runs(system, "gated")) == 1
-    assert len(set(ledger.keys("/gated"))) == 1
+        # Leave the sending to the worker: the API dies before its own fast path.
+        await with_faults(system, "api", "start.after_commit=kill")
+    await with_faults(system, "worker", f"{point}=kill")
+    await system.call(
+        "POST", "/executions/workflows/gated/execute", {"inputs": {"run": run}}, Idempotency_Key=run
+    )
+    if point == "dispatch.before_send":
+        await again(system, "api")
+    await again(system, "worker")
+    started = await system.execute("gated", {"run": run}, key=run)
+    await decide(system, started["id"])
+    await system.finished(started["id"])
+    assert len(await runs(system, "gated")) == before + 1
+    assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
+
+
+@pytest.mark.parametrize("point", ["record.before_commit", "record.after_commit"])
+async def test_a_worker_that_dies_at_the_last_step_records_the_run_once(whole: Bench, point: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    await with_faults(system, "worker", f"{point}=kill")
+    started = await system.execute("gated", {"run": run})
+    await decide(system, started["id"])
+    await again(system, "worker")
+    await system.finished(started["id"])
+    audit = (await system.ok("GET", f"/audit?execution_id={started['id']}"))["items"]
+    assert [entry["action"] for entry in audit].count("execution.completed") == 1
+    assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
 
 
 async def decide(system: System, execution: str) -> None:
@@ -158,72 +202,79 @@ async def decide(system: System, execution: str) -> None:
     await system.ok("POST", f"/approvals/{approval}/approve", {"decision": "approve"})
 
 
-async def test_a_worker_killed_again_and_again_finishes_every_run(system: System, ledger: Ledger) -> None:
+async def test_a_worker_killed_again_and_again_finishes_every_run(whole: Bench) -> None:
+    system, ledger = whole.system, whole.ledger
     ledger.delay = 0.2
-    started = [await system.execute("chain", {"run": f"r{n}"}) for n in range(5)]
-    for _ in range(3):
-        await asyncio.sleep(0.7)  # somewhere in the middle of the chains
+    names = [name_of_run(whole) for _ in range(5)]
+    started = [await system.execute("chain", {"run": name}) for name in names]
+    for kill in range(3):
+        seen = len(ledger.effects)
+        await system.until(lambda seen=seen: _more(ledger, seen + 2), f"effects before kill {kill}")  # type: ignore[misc]
         system.kill("worker")
         system.launch("worker")
-    for number, run in enumerate(started):
+    for name, run in zip(names, started, strict=True):
         done = await system.finished(run["id"])
-        assert done["outputs"] == {"last": f"/chain/r{number}/4"}
-        effects_once(ledger, f"r{number}")
+        assert done["outputs"] == {"last": f"/chain/{name}/4"}
+        effects_once(ledger, name)
+
+
+async def _more(ledger: Ledger, count: int) -> bool:
+    return len(ledger.effects) >= count
 
 
 @pytest.mark.parametrize("victim", ["temporal", "postgres"])
 async def test_a_server_killed_in_the_middle_of_runs_and_syncs_costs_nothing(
-    system: System, ledger: Ledger, git_repo: Repository, victim: str
+    whole: Bench, victim: str
 ) -> None:
+    system, ledger = whole.system, whole.ledger
     ledger.delay = 0.2
-    started = [await system.execute("chain", {"run": f"r{n}"}) for n in range(4)]
+    names = [name_of_run(whole) for _ in range(4)]
+    started = [await system.execute("chain", {"run": name}) for name in names]
+    seen = len(ledger.effects)
     shas = [
-        git_repo.commit({"workflows/gated.yaml": GATED.format(url=ledger.url) + f"# {n}\n"}) for n in range(3)
+        whole.repository.commit({"workflows/gated.yaml": gated(ledger.url, f"{victim} {n}")})
+        for n in range(3)
     ]
+    await system.until(lambda: _more(ledger, seen + 2), "runs to be in the middle")
     server = system.temporal if victim == "temporal" else system.postgres
-    await asyncio.sleep(0.5)
     await kill_server(server)
-    await asyncio.sleep(1)
     if victim == "temporal":
         read = await system.call("GET", f"/executions/{started[0]['id']}")
         assert read.status == 200, "reads from Postgres go on while Temporal is away"
     else:
         reply = await system.call("GET", "/workflows")
-        assert (reply.status, "retry-after" in {name.lower() for name in reply.headers}) == (503, True)
+        assert reply.status == 503
+        assert "retry-after" in {name.lower() for name in reply.headers}
     await server.start()
-    for number, run in enumerate(started):
+    for name, run in zip(names, started, strict=True):
         await system.finished(run["id"], seconds=120)
-        effects_once(ledger, f"r{number}")
+        effects_once(ledger, name)
     await system.live("gated", shas[-1])
-    seen = [item["sha"] for item in (await system.ok("GET", "/revisions"))["items"]]
-    assert seen[:3] == shas[::-1]
+    assert await newest(system, 3) == shas[::-1]
 
 
-async def kill_server(server: Any) -> None:
+async def newest(system: System, count: int) -> list[str]:
+    """The SHAs of the newest revisions, newest first."""
+    return [item["sha"] for item in (await system.ok("GET", "/revisions"))["items"]][:count]
+
+
+async def kill_server(server: EmbeddedPostgres | EmbeddedTemporal) -> None:
     """SIGKILL of Postgres or Temporal."""
-    import os
-    import signal
-
     os.kill(server.pid, signal.SIGKILL)
-    for _ in range(200):
-        if not server.alive():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the server did not die")
+    assert await until(lambda: not server.alive(), 10)
 
 
 @pytest.mark.parametrize("point", ["sync.after_fetch", "publish.before_commit", "publish.after_commit"])
-async def test_a_sync_daemon_that_dies_at_a_fault_point_registers_each_commit_once(
-    system: System, git_repo: Repository, ledger: Ledger, point: str
-) -> None:
+async def test_a_sync_daemon_that_dies_registers_each_commit_once(whole: Bench, point: str) -> None:
+    system = whole.system
+    before = len((await system.ok("GET", "/revisions?limit=200"))["items"])
     system.kill("sync")
     shas = [
-        git_repo.commit({"workflows/gated.yaml": GATED.format(url=ledger.url) + f"# {n}\n"}) for n in range(3)
+        whole.repository.commit({"workflows/gated.yaml": gated(whole.ledger.url, f"{point} {n}")})
+        for n in range(3)
     ]
     system.launch("sync", faults=f"{point}=kill")
-    await system.died("sync")
-    system.launch("sync")
+    await again(system, "sync")
     await system.live("gated", shas[-1])
-    revisions = (await system.ok("GET", "/revisions"))["items"]
-    assert [item["sha"] for item in revisions][:3] == shas[::-1]
-    assert len(revisions) == 4
+    assert await newest(system, 3) == shas[::-1]
+    assert len((await system.ok("GET", "/revisions?limit=200"))["items"]) == before + 3

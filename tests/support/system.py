@@ -46,7 +46,7 @@ class System:
         self.sources: list[dict[str, Any]] = []
         self.settings: dict[str, str] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._port = free_port()
+        self.port = free_port()
         self.token = ""
 
     async def start(self, *processes: str) -> System:
@@ -54,14 +54,14 @@ class System:
         await self.postgres.start()
         await self.postgres.create_database("pinflow")
         await self.temporal.start()
-        await asyncio.to_thread(upgrade, self.postgres.url())
+        await upgrade(self.postgres.url())
         database = Database(self.postgres.url())
         self.token = await ensure_local_token(database, self.folder / "token")
         await database.aclose()
         for name in processes or PROCESSES:
             self.launch(name)
         if "api" in self._running:
-            await self.until(self._ready, "the API to be ready")
+            await self.until(self.ready, "the API to be ready")
         return self
 
     async def stop(self) -> None:
@@ -83,6 +83,10 @@ class System:
             preexec_fn=dying_with_parent(signal.SIGKILL),
         )
         log.close()
+
+    def runs(self, name: str) -> bool:
+        """Whether a process runs."""
+        return name in self._running and self._running[name].poll() is None
 
     def kill(self, name: str) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -168,7 +172,8 @@ class System:
         ]
         return "\n".join(parts)
 
-    async def _ready(self) -> bool:
+    async def ready(self) -> bool:
+        """Whether the API says that it can serve."""
         return (await self.call("GET", "/readyz")).status == 200
 
     def _environment(self) -> dict[str, str]:
@@ -176,7 +181,7 @@ class System:
         return kept | {
             "PINFLOW_DATABASE_URL": self.postgres.url(),
             "PINFLOW_TEMPORAL_ADDRESS": self.temporal.address,
-            "PINFLOW_API_PORT": str(self._port),
+            "PINFLOW_API_PORT": str(self.port),
             "PINFLOW_DATA_DIR": str(self.folder / "data"),
             "PINFLOW_SOURCES": json.dumps(self.sources),
             "PINFLOW_HTTP_ALLOW": '["127.0.0.0/8"]',
@@ -186,7 +191,7 @@ class System:
 
     def _call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Reply:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}{path}",
+            f"http://127.0.0.1:{self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={
