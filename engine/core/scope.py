@@ -27,7 +27,7 @@ class _Tally:
 
 
 class Scope:
-    """The tasks of one phase. `left` of them have not ended; `ready` ones wait for a slot, first by definition order."""
+    """The tasks of one phase. Of `left` of them no end was told yet; `ready` ones wait for a slot, first by definition order."""
 
     def __init__(self, tasks: Sequence[TaskPlan], positions: range, records: Sequence[TaskRecord]) -> None:
         self._tasks = tasks
@@ -44,7 +44,6 @@ class Scope:
         scope = cls(tasks, positions, records)
         for position in positions:
             if records[position].status in TASK_ENDS:
-                scope.left -= 1
                 for _ in scope.ended(position):
                     pass
         for position in positions:
@@ -53,9 +52,10 @@ class Scope:
         return scope
 
     def ended(self, position: int) -> Iterator[int]:
-        """Tell the successors of a task that has ended; yields those that now wait for nobody."""
+        """Tell the successors of a task that has ended; yields those that now wait for nobody. To be read to its end."""
         task = self._tasks[position]
         record = self._records[position]
+        self.left -= 1
         completed = record.status == "COMPLETED"
         failed = record.status == "FAILED" or record.failed_upstream
         tolerated = record.status == "FAILED" and task.continue_on_failure

@@ -7,12 +7,11 @@ it changes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final
 
-from engine.core import snapshot
+from engine.core import approval_tasks, snapshot
 from engine.core.calls import own_names, start_command
 from engine.core.contracts import (
     ActivityCancelled,
@@ -22,8 +21,6 @@ from engine.core.contracts import (
     ApprovalResolved,
     CancelActivity,
     CancelRequested,
-    CancelTimer,
-    CloseApproval,
     Command,
     Event,
     FinishRun,
@@ -34,13 +31,13 @@ from engine.core.contracts import (
     Started,
     StartTimer,
     TaskError,
-    TaskStatus,
     TimerFired,
 )
+from engine.core.floor import Floor, in_flight
 from engine.core.plan import FINALLY, ON_FAILURE, TASKS, Plan, TaskPlan
 from engine.core.run_state import OVER, UNSTARTED, Cut, RunState, TaskRecord
 from engine.core.scope import Scope
-from engine.core.states import check_run, check_task
+from engine.core.states import check_run
 from engine.core.values import UNFORESEEN, Values, boolean, moment, seconds
 from engine.core.verdict import OUTPUTS, decide_cleanup, decide_tasks
 
@@ -69,12 +66,8 @@ class Brain:
         self._run = RunState(len(plan.tasks)) if state is None else RunState.from_json(state, plan.positions)
         self._values = Values(plan, self._run)
         self._limit = min(plan.max_concurrency or in_flight, in_flight)
-        self._open: dict[int, None] = {}  # a set in the order of its making
-        self._slots = 0
+        self._floor = Floor(self._run)
         self._held = False
-        self._ended: deque[int] = deque()
-        self._commands: list[Command] = []
-        self._now = 0.0
         self._scope = Scope(plan.tasks, range(0), self._run.records)
         if self._run.phase not in (UNSTARTED, OVER):
             self._restore()
@@ -83,25 +76,23 @@ class Brain:
 
     def apply(self, event: Event) -> list[Command]:
         """Take one event; the commands are to be performed in their order."""
-        self._commands = []
+        self._floor.begin(event.at)
         if self._run.phase != OVER and (self._run.phase != UNSTARTED or isinstance(event, Started)):
-            self._now = event.at
             _HANDLERS[type(event)](self, event)
             self._advance()
-        return self._commands
+        return self._floor.commands
 
     def resume(self, at: float) -> list[Command]:
         """The commands that have under way again what a restored state says is under way, and start what is free."""
-        self._commands = []
+        self._floor.begin(at)
         if self._run.phase in (UNSTARTED, OVER):
-            return self._commands
-        self._now = at
+            return []
         for name, due in sorted(self._run.timers.items()):
-            self._commands.append(StartTimer(name, max(due - at, 0.0)))
-        for position in sorted(self._open):
+            self._floor.commands.append(StartTimer(name, max(due - at, 0.0)))
+        for position in sorted(self._floor.open):
             self._reissue(self._plan.tasks[position], self._run.records[position])
         self._advance()
-        return self._commands
+        return self._floor.commands
 
     def hold(self) -> None:
         """Start no more activities in this instance; a brain restored from its state starts what is free."""
@@ -111,8 +102,8 @@ class Brain:
     def in_flight(self) -> int:
         """Activities and requests under way; timers and approvals that people are looking at do not count."""
         records = self._run.records
-        return self._slots + sum(
-            records[position].stage in ("expiring", "closing") for position in self._open
+        return self._floor.slots + sum(
+            records[position].stage in ("expiring", "closing") for position in self._floor.open
         )
 
     @property
@@ -126,12 +117,12 @@ class Brain:
 
     def snapshot(self) -> dict[str, Json]:
         """How the run stands, for people: see `snapshot.py`."""
-        return snapshot.take(self._plan, self._run, sorted(self._open))
+        return snapshot.take(self._plan, self._run, sorted(self._floor.open))
 
     def summary(self) -> str:
         """One line on how the run stands."""
         return snapshot.summary(
-            self._plan, self._run, list(islice(self._open, 5)), len(self._open), self._scope.left
+            self._plan, self._run, list(islice(self._floor.open, 5)), len(self._floor.open), self._scope.left
         )
 
     # --- events ---------------------------------------------------------------------------------------------------
@@ -144,7 +135,7 @@ class Brain:
         run.started_at = event.at
         run.title = self._title()
         if self._plan.timeout is not None:
-            self._start_timer(RUN_TIMER, self._plan.timeout)
+            self._floor.start_timer(RUN_TIMER, self._plan.timeout)
         self._begin(TASKS)
 
     def _on_activity_completed(self, event: ActivityCompleted) -> None:
@@ -159,7 +150,7 @@ class Brain:
 
     def _on_activity_failed(self, event: ActivityFailed) -> None:
         task, record = self._task(event.task)
-        if task is None or record is None or not (record.status == "RUNNING" or record.stage == "requesting"):
+        if task is None or record is None or not in_flight(record):
             return
         record.attempts = event.attempts
         error = event.error
@@ -167,10 +158,10 @@ class Brain:
 
     def _on_activity_cancelled(self, event: ActivityCancelled) -> None:
         task, record = self._task(event.task)
-        if task is None or record is None or not (record.status == "RUNNING" or record.stage == "requesting"):
+        if task is None or record is None or not in_flight(record):
             return
         if record.stopping:
-            self._end(task, "CANCELLED")
+            self._floor.end(task, "CANCELLED")
         else:
             self._fail(task, TaskError("CANCELLED", "its activity was cancelled from outside", task.id))
 
@@ -188,22 +179,12 @@ class Brain:
             self._complete(task, {})
         else:
             task = self._plan.tasks[self._plan.positions[rest.partition(":")[2]]]
-            record = self._run.records[task.position]
-            record.timer = ""
-            record.stage = "expiring"
-            self._commands.append(CloseApproval(task.id, record.approval_id, "deadline"))
+            approval_tasks.expire(self._floor, task, self._run.records[task.position])
 
     def _on_approval_requested(self, event: ApprovalRequested) -> None:
         task, record = self._task(event.task)
-        if task is None or record is None or record.stage != "requesting":
-            return
-        record.approval_id = event.approval_id
-        self._slots -= 1
-        record.stage = "open"
-        if record.stopping:
-            self._close(task, record)
-        else:
-            self._await_deadline(task, record, event.deadline)
+        if task is not None and record is not None and record.stage == "requesting":
+            approval_tasks.requested(self._floor, task, record, event.approval_id, event.deadline)
 
     def _on_approval_resolved(self, event: ApprovalResolved) -> None:
         task, record = self._task(event.task)
@@ -211,33 +192,14 @@ class Brain:
             return
         if record.approval_id and record.approval_id != event.approval_id:
             return
-        match event.outcome:
-            case "PENDING":
-                self._on_escalated(task, record, event.deadline)
-            case "CANCELLED":
-                self._end(task, "CANCELLED")
-            case "APPROVED":
-                self._complete(task, {"decision": "approved", "decisions": event.decisions})
-            case _ if task.continue_on_reject:
-                self._complete(task, {"decision": "rejected", "decisions": event.decisions})
-            case "REJECTED":
-                self._fail(task, _rejection(task.id, event.decisions))
-            case _:
-                message = "nobody decided before the deadline"
-                self._fail(
-                    task, TaskError("ApprovalTimedOut", message, task.id, {"decisions": event.decisions})
-                )
-
-    def _on_escalated(self, task: TaskPlan, record: TaskRecord, deadline: float | None) -> None:
-        if record.stage in ("requesting", "closing"):
-            return
-        record.stage = "open"
-        if record.stopping:  # asked to end while the deadline was being applied
-            self._close(task, record)
-            return
-        self._stop_timer(record)
-        # A deadline that is already past would spin; a second is long enough for nobody to notice.
-        self._await_deadline(task, record, None if deadline is None else max(deadline, self._now + 1.0))
+        if event.outcome == "PENDING":
+            approval_tasks.escalated(self._floor, task, record, event.deadline)
+        elif event.outcome == "CANCELLED" and record.stopping:
+            self._floor.end(task, "CANCELLED")
+        elif isinstance(verdict := approval_tasks.verdict(task, event), TaskError):
+            self._fail(task, verdict)
+        else:
+            self._complete(task, verdict)
 
     def _on_cancel_requested(self, event: CancelRequested) -> None:
         run = self._run
@@ -259,11 +221,11 @@ class Brain:
     def _advance(self) -> None:
         """Follow everything that the event has set in motion, to its end."""
         while True:
-            if self._ended:
-                for position in self._scope.ended(self._ended.popleft()):
+            if self._floor.ended:
+                for position in self._scope.ended(self._floor.ended.popleft()):
                     self._look(position)
             elif (
-                self._slots < self._limit
+                self._floor.slots < self._limit
                 and not self._held
                 and (ready := self._scope.next_ready()) is not None
             ):
@@ -302,7 +264,7 @@ class Brain:
             self._scope.make_ready(position)
 
     def _set(self, task: TaskPlan, record: TaskRecord) -> None:
-        record.started_at = self._now
+        record.started_at = self._floor.now
         try:
             values = task.values.render(self._names(task))
         except UNFORESEEN as error:
@@ -311,10 +273,10 @@ class Brain:
             self._complete(task, values)
 
     def _wait(self, task: TaskPlan, record: TaskRecord) -> None:
-        record.started_at = self._now
+        record.started_at = self._floor.now
         try:
             if task.until is not None:
-                left = moment(task.until.render(self._names(task))) - self._now
+                left = moment(task.until.render(self._names(task))) - self._floor.now
             else:
                 left = seconds(task.duration.render(self._names(task)) if task.duration else 0)
         except UNFORESEEN as error:
@@ -323,28 +285,24 @@ class Brain:
         if left <= 0:
             self._complete(task, {})
             return
-        self._move(record, "WAITING")
-        self._open[task.position] = None
-        record.timer = f"wait:{task.id}"
-        self._start_timer(record.timer, left)
+        self._floor.enter(task, "WAITING")
+        self._floor.start_timer(f"wait:{task.id}", left, record)
 
     def _launch(self, task: TaskPlan) -> None:
         record = self._run.records[task.position]
-        record.started_at = self._now
+        record.started_at = self._floor.now
         try:
             command = self._start_command(task)
         except UNFORESEEN as error:
             self._fail(task, TaskError(EXPRESSION, f"config: {error}", task.id))
             return
         record.attempts = 1
-        self._slots += 1
-        self._open[task.position] = None
         if task.kind == "approval":
             record.stage = "requesting"
-            self._move(record, "WAITING")
+            self._floor.enter(task, "WAITING")
         else:
-            self._move(record, "RUNNING")
-        self._commands.append(command)
+            self._floor.enter(task, "RUNNING")
+        self._floor.commands.append(command)
 
     def _start_command(self, task: TaskPlan) -> StartActivity | RequestApproval:
         assert self._run.start is not None
@@ -363,16 +321,16 @@ class Brain:
                 self._fail(task, TaskError(OUTPUTS, f"outputs: {error}", task.id))
                 return
         record.outputs = outputs
-        self._end(task, "COMPLETED")
+        self._floor.end(task, "COMPLETED")
 
     def _skip(self, task: TaskPlan, reason: SkipReason) -> None:
         self._run.records[task.position].skip_reason = reason
-        self._end(task, "SKIPPED")
+        self._floor.end(task, "SKIPPED")
 
     def _fail(self, task: TaskPlan, error: TaskError) -> None:
         run = self._run
         run.records[task.position].error = error
-        self._end(task, "FAILED")
+        self._floor.end(task, "FAILED")
         run.failed.append(task.id)
         if task.continue_on_failure:
             return
@@ -382,24 +340,6 @@ class Brain:
                 self._drain()
         elif run.phase == FINALLY:
             run.cleanup_error = run.cleanup_error or error
-
-    def _end(self, task: TaskPlan, status: TaskStatus) -> None:
-        record = self._run.records[task.position]
-        if record.status == "RUNNING" or record.stage == "requesting":
-            self._slots -= 1
-        self._open.pop(task.position, None)
-        self._stop_timer(record)
-        record.stage = ""
-        self._move(record, status)
-        record.finished_at = self._now
-        self._run.order += 1
-        record.order = self._run.order
-        self._scope.left -= 1
-        self._ended.append(task.position)
-
-    def _move(self, record: TaskRecord, status: TaskStatus) -> None:
-        check_task(record.status, status)
-        record.status = status
 
     # --- ending what runs -----------------------------------------------------------------------------------------
 
@@ -413,7 +353,7 @@ class Brain:
             else:
                 self._skip(task, "ended")
         if self._plan.on_task_failure == "cancel":
-            self._stop(sorted(self._open))
+            self._stop(sorted(self._floor.open))
 
     def _cut(self, why: Cut) -> None:
         """End the phase under way: nothing new at all, and what runs is asked to end."""
@@ -422,7 +362,7 @@ class Brain:
         for position in self._scope.positions:
             if run.records[position].status == "PENDING":
                 self._skip(self._plan.tasks[position], "ended")
-        self._stop(sorted(self._open))
+        self._stop(sorted(self._floor.open))
 
     def _stop(self, positions: Iterable[int]) -> None:
         for position in positions:
@@ -432,38 +372,12 @@ class Brain:
                 continue
             record.stopping = True
             if record.status == "RUNNING":
-                self._commands.append(CancelActivity(task.id))
+                self._floor.commands.append(CancelActivity(task.id))
             elif task.kind == "wait":
-                self._end(task, "CANCELLED")
+                self._floor.end(task, "CANCELLED")
             elif record.stage == "open":
-                self._close(task, record)
+                approval_tasks.close(self._floor, task, record)
             # A request that is being made or closed is waited for: only its row knows how it stands.
-
-    def _close(self, task: TaskPlan, record: TaskRecord) -> None:
-        self._stop_timer(record)
-        record.stage = "closing"
-        self._commands.append(CloseApproval(task.id, record.approval_id, "cancelled"))
-
-    def _await_deadline(self, task: TaskPlan, record: TaskRecord, deadline: float | None) -> None:
-        if deadline is None:
-            return
-        # Numbered: a repeated firing of an earlier deadline must not be taken for the next one.
-        record.deadlines += 1
-        record.timer = f"deadline:{record.deadlines}:{task.id}"
-        self._start_timer(record.timer, max(deadline - self._now, 0.0))
-
-    def _start_timer(self, name: str, after: float) -> None:
-        self._run.timers[name] = self._now + after
-        self._commands.append(StartTimer(name, after))
-
-    def _stop_timer(self, record: TaskRecord) -> None:
-        if record.timer:
-            self._forget_timer(record.timer)
-            record.timer = ""
-
-    def _forget_timer(self, name: str) -> None:
-        if self._run.timers.pop(name, None) is not None:
-            self._commands.append(CancelTimer(name))
 
     # --- phases ---------------------------------------------------------------------------------------------------
 
@@ -482,10 +396,10 @@ class Brain:
         run = self._run
         ended = run.phase
         if ended == TASKS:
-            self._forget_timer(RUN_TIMER)
+            self._floor.forget_timer(RUN_TIMER)
             decide_tasks(self._plan, run, self._values)
         else:
-            self._forget_timer(_cleanup_timer(ended))
+            self._floor.forget_timer(_cleanup_timer(ended))
             decide_cleanup(self._plan, run)
         for phase in range(ended + 1, FINALLY + 1):
             if not self._plan.phase(phase):
@@ -496,7 +410,7 @@ class Brain:
                 self._skip_phase(phase, "condition")
             else:
                 if self._plan.cleanup_timeout is not None:
-                    self._start_timer(_cleanup_timer(phase), self._plan.cleanup_timeout)
+                    self._floor.start_timer(_cleanup_timer(phase), self._plan.cleanup_timeout)
                 self._begin(phase)
                 return
         self._finish()
@@ -504,23 +418,23 @@ class Brain:
     def _skip_phase(self, phase: int, reason: SkipReason) -> None:
         for position in self._plan.phase(phase):
             record = self._run.records[position]
-            self._move(record, "SKIPPED")
+            self._floor.move(record, "SKIPPED")
             record.skip_reason = reason
-            record.finished_at = self._now
+            record.finished_at = self._floor.now
 
     def _finish(self) -> None:
         run = self._run
         run.phase = OVER
-        run.finished_at = self._now
+        run.finished_at = self._floor.now
         status: Any = run.verdict
-        self._commands.append(FinishRun(status, run.outputs, run.error))
+        self._floor.commands.append(FinishRun(status, run.outputs, run.error))
 
     def _show_status(self) -> None:
         run = self._run
         if run.phase == OVER:
             status = run.verdict
         else:
-            status = "WAITING" if self._open and self._slots == 0 else "RUNNING"
+            status = "WAITING" if self._floor.open and self._floor.slots == 0 else "RUNNING"
         if status != run.status:
             if run.status == "PENDING" and status != "RUNNING":
                 check_run("PENDING", "RUNNING")
@@ -549,21 +463,15 @@ class Brain:
     def _restore(self) -> None:
         run = self._run
         self._scope = Scope.restored(self._plan.tasks, self._plan.phase(run.phase), run.records)
-        for position in self._scope.positions:
-            record = run.records[position]
-            if record.status in ("RUNNING", "WAITING"):
-                self._open[position] = None
-                self._slots += record.status == "RUNNING" or record.stage == "requesting"
+        self._floor.restore(self._scope.positions)
 
     def _reissue(self, task: TaskPlan, record: TaskRecord) -> None:
-        if record.stage == "closing":
-            self._commands.append(CloseApproval(task.id, record.approval_id, "cancelled"))
-        elif record.stage == "expiring":
-            self._commands.append(CloseApproval(task.id, record.approval_id, "deadline"))
-        elif record.status == "RUNNING" or record.stage == "requesting":
-            self._commands.append(self._start_command(task))
+        if in_flight(record):
+            self._floor.commands.append(self._start_command(task))
             if record.stopping and record.status == "RUNNING":
-                self._commands.append(CancelActivity(task.id))
+                self._floor.commands.append(CancelActivity(task.id))
+        else:
+            approval_tasks.reissue(self._floor, task, record)
 
 
 _HANDLERS: Final[dict[type, Callable[[Brain, Any], None]]] = {
@@ -584,12 +492,3 @@ def _runs_in_a_failed_run(task: TaskPlan) -> bool:
 
 def _cleanup_timer(phase: int) -> str:
     return f"cleanup:{phase}"
-
-
-def _rejection(task: str, decisions: list[Json]) -> TaskError:
-    against = next((vote for vote in reversed(decisions) if vote.get("decision") == "reject"), None)
-    message = "rejected"
-    if against:
-        message += f" by {against.get('by')}"
-        message += f": {against['comment']}" if against.get("comment") else ""
-    return TaskError("ApprovalRejected", message, task, {"decisions": decisions})

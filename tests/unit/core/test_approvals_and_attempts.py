@@ -296,3 +296,9 @@ def test_a_passed_deadline() -> None:
 
 def test_the_id_of_a_request_is_the_uuid5_of_its_place() -> None:
     assert approval_id("run-1", "gate") == str(uuid.uuid5(uuid.NAMESPACE_URL, "run-1/gate"))
+
+
+def test_a_request_that_is_closed_from_outside_fails_the_task() -> None:
+    run = waiting()
+    run.resolved("gate", "CANCELLED")
+    assert run.task("gate")["error"]["type"] == "CANCELLED"
