@@ -9,11 +9,10 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import structlog
 from temporalio.client import Client
@@ -48,7 +47,7 @@ async def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then drain within `settings.drain_timeout`.
 
     Waits for Temporal and Postgres at the start, and outlives their absence later. The process that called this must
-    end by `leave`. Raises `Misconfigured` for settings or activity types that cannot be used.
+    end by a flush and `os._exit`: threads of Temporal's core can crash an interpreter that shuts down. Raises `Misconfigured` for settings or activity types that cannot be used.
     """
     configure_logging(settings.log_format, settings.log_level)
     stop = asyncio.Event()
@@ -56,17 +55,6 @@ async def run_worker(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await serve_worker(settings, stop)
-
-
-def leave(code: int = 0) -> NoReturn:
-    """End a process that ran a worker.
-
-    Temporal's core has threads of its own that can crash the interpreter while it shuts down, which would turn a
-    clean end into an exit code of 134 and lose what was not flushed.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
