@@ -100,15 +100,26 @@ class Reconciler:
         return await self._registry.cursor(self._source_id)
 
     async def _attempt(self, cursor: Cursor) -> Standing:
-        """Fetch and register; once more with a new mirror if the mirror turns out to be damaged."""
-        try:
-            return await self._fetch_and_register(cursor)
-        except SourceError as error:
-            if error.reason != conditions.MIRROR_BROKEN or self._mirror is None:
-                raise
-            _log.warning("mirror is made again", source=self.source.name, error=error.message)
-            await self._in_thread(self._mirror.discard)
-            return await self._fetch_and_register(await self._registry.cursor(self._source_id))
+        """Fetch and register; begin again if another daemon was faster, or the mirror turned out to be damaged.
+
+        The cursor is always read before the fetch.  The fetched tip is then newer than all that the cursor knows; if
+        somebody publishes in between, the compare-and-set refuses us.  The other way round, a slow daemon would take
+        the newer revision of a fast one for a forced push, and put its own older tip on top.
+        """
+        repaired = False
+        for _ in range(_TRIES):
+            try:
+                return await self._fetch_and_register(cursor)
+            except Conflict as error:
+                _log.info("pass begins again", source=self.source.name, reason=error.message)
+            except SourceError as error:
+                if error.reason != conditions.MIRROR_BROKEN or self._mirror is None or repaired:
+                    raise
+                repaired = True
+                _log.warning("mirror is made again", source=self.source.name, error=error.message)
+                await self._in_thread(self._mirror.discard)
+            cursor = await self._registry.cursor(self._source_id)
+        raise Conflict(f"source {self.source.name} was changed by others {_TRIES} times in a row")
 
     async def _fetch_and_register(self, cursor: Cursor) -> Standing:
         mirror = await self._open_mirror()
@@ -117,12 +128,7 @@ class Reconciler:
         opened = mirror.reader()
         reader = await self._in_thread(opened.__enter__)
         try:
-            for _ in range(_TRIES):
-                try:
-                    return await self._register_new(mirror, reader, cursor)
-                except Conflict:
-                    cursor = await self._registry.cursor(self._source_id)
-            raise Conflict(f"source {self.source.name} was changed by others {_TRIES} times in a row")
+            return await self._register_new(mirror, reader, cursor)
         finally:
             await asyncio.shield(self._leave(opened))
 

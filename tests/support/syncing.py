@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +74,53 @@ class Syncing:
     async def row(self) -> dict[str, Any]:
         """The source's row."""
         return next(row for row in await self.registry.sources() if row["name"] == self.source.name)
+
+
+class DaemonProcess:
+    """`pinflow serve sync` as a process of its own, to be killed."""
+
+    _CODE = (
+        "import asyncio; from engine.settings import Settings; from engine.sync.daemon import run_sync; "
+        "asyncio.run(run_sync(Settings()))"
+    )
+
+    def __init__(self, database_url: str, data_dir: Path, *sources: dict[str, Any]) -> None:
+        self._environment = {
+            "PINFLOW_DATABASE_URL": database_url,
+            "PINFLOW_DATA_DIR": str(data_dir),
+            "PINFLOW_SOURCES": json.dumps(sources),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, faults: str = "") -> None:
+        """Start it; `faults` as in `engine/faults.py`."""
+        environment = {**os.environ, **self._environment, "PINFLOW_FAULTS": faults}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self._CODE], env=environment, stderr=subprocess.DEVNULL
+        )
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def ended(self, seconds: float = 60) -> int:
+        """Wait until it is gone and return its code (negative: the signal)."""
+        assert self.process is not None
+        return await asyncio.to_thread(self.process.wait, seconds)
+
+    def kill(self) -> None:
+        """kill -9, if it still runs."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 60) -> None:
+    """Wait until `condition` holds; fail naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        await asyncio.sleep(0.02)
