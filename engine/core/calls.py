@@ -28,7 +28,7 @@ def start_command(start: RunStart, task: TaskPlan, values: Values) -> StartActiv
         retry_when=values.judgement(task.retry_when, names),
     )
     if task.kind == "approval":
-        return RequestApproval(task.id, call, task.id)
+        return RequestApproval(task.id, call, task.name)
     return StartActivity(
         task=task.id,
         call=call,
@@ -37,7 +37,7 @@ def start_command(start: RunStart, task: TaskPlan, values: Values) -> StartActiv
         total_timeout=task.total_timeout,
         execution=task.execution,
         task_queue=task.task_queue,
-        summary=task.id,
+        summary=task.name,
     )
 
 

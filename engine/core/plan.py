@@ -55,6 +55,7 @@ class TaskPlan:
     position: int
     phase: int
     id: str
+    name: str
     kind: Kind
     activity_type: str
     predecessors: tuple[int, ...]
@@ -131,6 +132,7 @@ class Plan:
             position=position,
             phase=phase,
             id=task["id"],
+            name=task.get("name") or task["id"],
             kind=_kind(task),
             activity_type=task.get("activity_type") or "",
             predecessors=before,
