@@ -42,9 +42,10 @@ def diamond(_size: int, execution: str) -> list[dict[str, object]]:
 SHAPES = {"chain": chain, "fan": fan, "diamond": diamond}
 
 
-def definition(name: str, tasks: list[dict[str, object]]) -> str:
+def definition(name: str, tasks: list[dict[str, object]], description: str = "") -> str:
     """A whole definition as YAML."""
-    return yaml.safe_dump({"name": name, "version": "1", "tasks": tasks}, sort_keys=False)
+    body = {"name": name, "version": "1", "description": description, "tasks": tasks}
+    return yaml.safe_dump(body, sort_keys=False)
 
 
 def typical(name: str, note: str = "") -> str:

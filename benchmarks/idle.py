@@ -1,0 +1,119 @@
+"""`pinflow up` with nothing to do: memory of all its processes, shared pages counted once, and its share of a core."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.servers import folder
+from benchmarks.shapes import typical
+from benchmarks.table import Row
+from engine.stack.processes import dying_with_parent, until
+from tests.support.git import Repository
+
+PINFLOW = Path(sys.executable).parent / "pinflow"
+MEMORY = 450.0
+"""Megabytes."""
+CORE = 3.0
+"""Percent of one core."""
+
+
+async def measure(quick: bool) -> list[Row]:
+    """A row for memory, one for processor time."""
+    settle, watch = (2.0, 2.0) if quick else (20.0, 60.0)
+    with folder() as place:
+        repository = Repository(place / "repository")
+        repository.commit({"workflows/one.yaml": typical("one")})
+        up = _start(place, repository)
+        try:
+            return await _watch(up.pid, place / "log", settle, watch)
+        finally:
+            up.send_signal(signal.SIGTERM)
+            await until(lambda: up.poll() is not None, 60)
+
+
+def _start(place: Path, repository: Repository) -> subprocess.Popen[bytes]:
+    with (place / "log").open("wb") as log:
+        return subprocess.Popen(
+            [PINFLOW, "up", "--repo", repository.path, "--data", place / "data"],
+            stdout=log,
+            stderr=log,
+            # Its children end by themselves when it does.
+            preexec_fn=dying_with_parent(signal.SIGTERM),
+        )
+
+
+async def _watch(pid: int, log: Path, settle: float, watch: float) -> list[Row]:
+    def said() -> str:
+        return log.read_text()
+
+    if not await until(lambda: "Pinflow is up" in said(), 120, interval=0.2):
+        raise RuntimeError(f"pinflow up does not come up: {said()[-800:]}")
+    await asyncio.sleep(settle)
+    family = _family(pid)
+    begin, spent = time.perf_counter(), _cpu(family)
+    await asyncio.sleep(watch)
+    percent = (_cpu(family) - spent) / (time.perf_counter() - begin) * 100
+    memory = sum(_proportional(each) for each in family) / 1024 / 1024
+    return [
+        Row(
+            f"pinflow up, idle: memory of its {len(family)} processes",
+            f"{MEMORY:.0f} MB",
+            f"{memory:.0f} MB",
+            f"{memory / MEMORY:.2f} x",
+            "< 1 x",
+            memory < MEMORY,
+        ),
+        Row(
+            "pinflow up, idle: processor time",
+            f"{CORE:.0f} % of a core",
+            f"{percent:.1f} % of a core",
+            f"{percent / CORE:.2f} x",
+            "< 1 x",
+            percent < CORE,
+        ),
+    ]
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int(_stat(int(entry.name))[1])
+            except OSError:  # it has ended meanwhile
+                continue
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
+def _cpu(pids: list[int]) -> float:
+    """Seconds of processor time so far; a process that has ended counts no more."""
+    ticks = 0
+    for pid in pids:
+        try:
+            ticks += sum(map(int, _stat(pid)[11:13]))
+        except OSError:
+            continue
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third on; the second may hold blanks."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _proportional(pid: int) -> int:
+    """Bytes of memory, a page that several share counted by its share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
