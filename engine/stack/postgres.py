@@ -312,10 +312,15 @@ def _reachable(folder: Path, as_owner: Mapping[str, Any]) -> Path:
     """
     if _can_enter(folder.parent, as_owner):
         return folder
-    place = _ROOT_PLACE / "postgres" / hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    note = folder / "MOVED"
+    try:
+        return Path(note.read_text().strip())
+    except FileNotFoundError:
+        # A name of its own each time: whoever deletes the data folder starts afresh.
+        place = _ROOT_PLACE / "postgres" / secrets.token_hex(6)
     place.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "MOVED").write_text(f"{place}\n")
+    note.write_text(f"{place}\n")
     return place
 
 

@@ -123,6 +123,7 @@ async def test_a_private_folder_of_root_stays_private(tmp_path: Path) -> None:
 
         assert tmp_path.stat().st_mode & 0o777 == 0o700
         assert (private / "MOVED").read_text().strip() == str(embedded.folder)
+        assert EmbeddedPostgres(private).folder == embedded.folder
     finally:
         await embedded.stop()
         await asyncio.to_thread(subprocess.run, ["rm", "-rf", str(embedded.folder)], check=True)
