@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -51,6 +52,8 @@ _MAX_STDOUT = 256 * 1024 * 1024
 _MAX_TREE = 64 * 1024 * 1024
 _FETCHES_BETWEEN_MAINTENANCE = 200
 
+# What an operator may set for the daemon: whom to trust, and how to get a token.
+_FROM_THE_OPERATOR = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_ASKPASS"})
 _LEFTOVERS = ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "objects/pack/*.lock", "objects/*/tmp_*")
 
 _CONFIG = """\
@@ -294,7 +297,11 @@ class Mirror:
         if self._closed:
             raise self._error(conditions.FETCH_FAILED, "the daemon is stopping")
         environment = self._environment(git_dir)
-        foreign = [name for name in os.environ if name.startswith("GIT_") and name not in environment]
+        foreign = [
+            name
+            for name in os.environ
+            if name.startswith("GIT_") and name not in environment and name not in _FROM_THE_OPERATOR
+        ]
         # GitPython adds to the process' own environment and cannot take away from it.
         command = ["git", *arguments]
         if foreign:
@@ -477,6 +484,8 @@ def _git_runner(folder: Path) -> Any:
         from git.cmd import Git
     except ImportError as error:
         raise Misconfigured("the git command is not installed", hint="install git 2.30 or newer") from error
+    # At DEBUG it logs whole commands, and so URLs.
+    logging.getLogger("git").setLevel(logging.WARNING)
     return Git(str(folder))
 
 
