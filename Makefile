@@ -45,8 +45,8 @@ schemas: install ## Write the generated files anew: JSON Schema, reference pages
 	@$(BIN)/python -m engine.sync.conditions > docs/reference/conditions.md
 	@$(BIN)/python -m engine.cli.reference
 
-simulate: install ## Random graphs, outcomes, orders and crashes through the brain; many more than `make test`
-	@PINFLOW_TEST_SIMULATIONS=20000 $(BIN)/python -m pytest -q -m simulation $(PYTEST_ARGS) tests
+simulate: install ## Random graphs, outcomes and orders through the brain; ARGS="--seeds 100000"
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 chaos: install ## The tests that kill processes in the middle of work, alone
 	@$(BIN)/python -m pytest -q -m chaos $(PYTEST_ARGS) tests
