@@ -15,6 +15,8 @@ from engine.errors import Problem
 from engine.sync.check_frames import LENGTHS
 from engine.sync.problems import CHECK_CRASHED
 
+# -P: a folder named `engine` where the daemon happens to be started is not ours.
+COMMAND = (sys.executable, "-P", "-m", "engine.sync.check_child")
 FILE_LIMIT = 10.0
 """Seconds for one file: far above what any file within the limits of size needs."""
 START_LIMIT = 60.0
@@ -51,8 +53,8 @@ class Answer:
 class Checker:
     """One or two child processes for all sources of a daemon; they take turns batch by batch."""
 
-    def __init__(self, processes: int = 2) -> None:
-        self._children = [_Child() for _ in range(max(1, processes))]
+    def __init__(self, processes: int = 2, command: Sequence[str] = COMMAND) -> None:
+        self._children = [_Child(command) for _ in range(max(1, processes))]
 
     async def warm(self) -> None:
         """Start the first child, so that the first commit does not wait for it. Raises `RuntimeError` if it cannot."""
@@ -93,7 +95,8 @@ class _Died(Exception):
 
 
 class _Child:
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
         self.turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
@@ -102,8 +105,7 @@ class _Child:
             return self._process
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PINFLOW_")}
         self._process = await asyncio.create_subprocess_exec(
-            # -P: a folder named `engine` where the daemon happens to be started is not ours.
-            *(sys.executable, "-P", "-m", "engine.sync.check_child"),
+            *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
