@@ -241,7 +241,7 @@ class Compiler:
     def _expression(
         self, src: str, path: Path, offset: int, place: Place, info: ActivityTypeInfo | None
     ) -> int:
-        from engine.dsl.cel_syntax import ExpressionSyntaxError
+        from engine.dsl.cel_values import ExpressionSyntaxError
         from engine.dsl.expressions import compile_expression
 
         if self._naming is None:
@@ -303,8 +303,16 @@ class Compiler:
         elif task not in place.visible:
             self._report(
                 codes.NOT_UPSTREAM, f"task `{task}` is not awaited here", path,
-                hint=f"add `{task}` to `depends_on`", offset=at,
+                hint=self._how_to_await(task, path), offset=at,
             )  # fmt: skip
+
+    def _how_to_await(self, task: str, path: Path) -> str:
+        found = self._outline.by_id[task].path
+        if found == path[:2]:
+            return "a task cannot read its own outcome"
+        if found[0] != path[0]:
+            return f"it stands in `{found[0]}`, which starts later"
+        return f"add `{task}` to `depends_on`"
 
     def _has_default(self, task: str) -> bool:
         found = self._outline.by_id.get(task)

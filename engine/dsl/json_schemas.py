@@ -62,7 +62,7 @@ def check_user_schema(schema: Schema) -> list[SchemaFault]:
     from, and the whole, with every reference written out, stays below `MAX_EXPANDED` subschemas.
     """
     faults = [
-        SchemaFault(_first_line(error.message), tuple(error.instance_path))
+        SchemaFault(_meta_message(error), tuple(error.instance_path))
         for error in _meta_schema().iter_errors(schema)
     ]
     if not faults:
@@ -160,6 +160,12 @@ class _Expansion:
 @cache
 def _meta_schema() -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator({"$ref": DRAFT}, offline=True)
+
+
+def _meta_message(error: Any) -> str:
+    if error.kind.name == "anyOf" and error.instance_path[-1:] == ["type"]:
+        return "there is no such type: there are string, number, integer, boolean, array, object and null"
+    return _first_line(error.message)
 
 
 def _first_line(message: str) -> str:

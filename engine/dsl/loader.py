@@ -144,7 +144,9 @@ class Document:
             line, column = self.inside(path, offset)
         else:
             line, column = self.at_key(path) if key else self.at_value(path)
-        return Problem(code, message, self.file, line, column, ".".join(map(str, path)), hint)
+        # Messages quote the file, which may hold escape sequences or text that runs from right to left.
+        said, advice = (text if text.isprintable() else shown(text, 400) for text in (message, hint))
+        return Problem(code, said, self.file, line, column, ".".join(map(str, path)), advice)
 
     def _find(self, path: Path) -> tuple[Any, Any]:
         key, node = None, self.root

@@ -14,6 +14,9 @@ from engine.errors import Problem
 
 SCHEMA_FILE = __file__.removesuffix("structure.py") + "workflow.schema.json"
 """The exported JSON Schema: package data beside this module."""
+UNKNOWN_TYPE = "?"
+"""Type of a task in checked data whose own type is not of the language."""
+
 _KINDS = {
     "string": "text", "object": "a mapping", "array": "a list", "integer": "a whole number",
     "number": "a number", "boolean": "true or false", "null": "empty",
@@ -26,7 +29,21 @@ def check_structure(document: Document) -> tuple[list[Problem], Any]:
     if not errors:
         return [], document.data
     problems, bad = explain(document, errors, workflow_schema(), ())
-    return problems, pruned(document.data, bad)
+    return problems, _without_unknown_tasks(pruned(document.data, bad), bad)
+
+
+def _without_unknown_tasks(data: Any, bad: set[Path]) -> Any:
+    """Of a task whose type is wrong nothing else was checked: only its id and its place in the order are kept."""
+    for path in bad:
+        if len(path) == 3 and path[2] == "type" and isinstance(data.get(path[0]), list):
+            task = data[path[0]][path[1]]
+            if isinstance(task, dict):
+                listed = task.get("depends_on")
+                before = (
+                    [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+                )
+                data[path[0]][path[1]] = {"id": task.get("id"), "type": UNKNOWN_TYPE, "depends_on": before}
+    return data
 
 
 @cache
@@ -51,7 +68,11 @@ def explain(
     """
     problems: dict[Problem, None] = {}
     bad: set[Path] = set()
+    # Of a value that is none of the allowed ones it does not help to say that its type is wrong as well.
+    listed = {tuple(error.instance_path) for error in errors if error.kind.name in ("enum", "const")}
     for error in errors:
+        if error.kind.name == "type" and tuple(error.instance_path) in listed:
+            continue
         path = (*base, *error.instance_path)
         for problem in _Explanation(document, error, schema, path).problems(bad):
             problems[problem] = None
@@ -87,6 +108,7 @@ class _Explanation:
         self._error = error
         self._path = path
         self._holder = _at(root, error.schema_path[:-1])
+        self._around = _at(root, error.schema_path[:-2])
         self._value = _at(document.data, path)
         # A config is the activity type's own business: its faults have one code.
         self._in_config = "config" in path and path[0] in ("tasks", "on_failure", "finally")
@@ -117,9 +139,23 @@ class _Explanation:
                 codes.NOT_YET, f"`{key}` is a word of the language that this version does not know yet", path,
                 hint="leave it out for now", key=True,
             )  # fmt: skip
-        return self._problem(
-            codes.UNKNOWN_KEY, f"unknown key `{shown(key)}`", path, did_you_mean(key, known), key=True
+        hint = (
+            _of_another_type(key, self._holder.get("title"))
+            or did_you_mean(key, known)
+            or self._elsewhere(key)
         )
+        return self._problem(codes.UNKNOWN_KEY, f"unknown key `{shown(key)}`", path, hint, key=True)
+
+    def _elsewhere(self, key: str) -> str:
+        """A hint for a key that is right in another place."""
+        ours = words.NEIGHBOURS.get(key, key)
+        if self._in_config or not isinstance(ours, str):
+            return ""
+        if self._path and ours in workflow_schema()["properties"]:
+            return f"`{ours}` stands at the top of the workflow"
+        if not self._path and ours in workflow_schema()["$defs"]["ActivityTask"]["properties"]:
+            return f"`{ours}` stands on a task"
+        return ""
 
     def _is_not_yet(self, key: str) -> bool:
         if not self._path:
@@ -145,7 +181,7 @@ class _Explanation:
             return self._not_one_of(value)
         if keyword == "pattern":
             what, hint = words.PATTERNS.get(
-                self._error.kind.pattern, (f"does not match `{self._error.kind.pattern}`", "")
+                self._error.kind.pattern, (f"does not match `{self._error.kind.pattern}`", self._example())
             )
             if "${{" in value and self._error.kind.pattern != words.EXPRESSION_PATTERN:
                 return self._problem(
@@ -171,6 +207,10 @@ class _Explanation:
             )
         return self._problem(codes.VALUE, _limit_message(keyword, self._error), path)
 
+    def _example(self) -> str:
+        examples = self._holder.get("examples") or self._around.get("examples")
+        return f"such as `{examples[0]}`" if isinstance(examples, list) and examples else ""
+
     def _wrong_type(self, value: Any) -> Problem:
         wanted = self._holder["type"]
         kinds = [wanted] if isinstance(wanted, str) else list(wanted)
@@ -180,9 +220,12 @@ class _Explanation:
                 codes.TYPE, f"`{self._path[-1] if self._path else 'the file'}` is empty", self._path,
                 "leave the key out or give it a value", key=bool(self._path) and isinstance(self._path[-1], str),
             )  # fmt: skip
-        message = f"must be {' or '.join(_KINDS[kind] for kind in kinds)}, not {found}"
+        named = [_KINDS[kind] for kind in kinds if kind != "integer" or "number" not in kinds]
+        message = f"must be {' or '.join(named)}, not {found}"
         hint = ""
-        if "string" in kinds and isinstance(value, (bool, int, float)):
+        if "boolean" in kinds:
+            hint = 'write true, false or "${{ … }}"' if "string" in kinds else ""
+        elif "string" in kinds and isinstance(value, (bool, int, float)):
             written = self._document.raw(self._path) or str(value)
             hint = f'quote it: "{written}"'
             if "duration" in words.PATTERNS.get(self._holder.get("pattern", ""), ("",))[0]:
@@ -201,7 +244,12 @@ class _Explanation:
 
     def _not_one_of(self, value: Any) -> Problem:
         options = self._holder["enum"] if "enum" in self._holder else [self._holder["const"]]
-        if self._path[-1] == "type" and len(self._path) == 3 and value in words.NOT_YET_TYPES:
+        if (
+            self._path[-1] == "type"
+            and len(self._path) == 3
+            and isinstance(value, str)
+            and value in words.NOT_YET_TYPES
+        ):
             return self._document.problem(
                 codes.NOT_YET, f"tasks of type `{value}` are a part of the language that this version does not know yet",
                 self._path, hint="there are `activity`, `wait` and `set`",
@@ -233,12 +281,21 @@ class _Explanation:
         return "; ".join(dict.fromkeys(shown(text, 120) for text in texts))
 
 
+def _of_another_type(key: str, title: Any) -> str:
+    """A hint for a key that tasks of another type have."""
+    for owner, kind in (("WaitTask", "wait"), ("SetTask", "set"), ("ActivityTask", "activity")):
+        is_other = title in ("ActivityTask", "WaitTask", "SetTask") and title != owner
+        if is_other and key in workflow_schema()["$defs"][owner]["properties"]:
+            return f"`{key}` stands on tasks of `type: {kind}`"
+    return ""
+
+
 def did_you_mean(key: str, known: Any) -> str:
     """A hint for an unknown key: our word for a neighbour's, or the known key that looks most alike."""
     ours = words.NEIGHBOURS.get(key, "")
     if ours and (ours in known or ours.startswith("`") or ours.split(":")[0] in known):
         return f"did you mean {ours}?" if ours.startswith("`") else f"did you mean `{ours}`?"
-    return closest(key, list(known)) or (_listed(list(known)) if 0 < len(known) <= 12 else "")
+    return closest(key, list(known)) or (_listed(list(known)) if 0 < len(known) <= 8 else "")
 
 
 def closest(word: str, known: list[str]) -> str:

@@ -29,7 +29,7 @@ class WorkflowValidator:
         """All problems, in the order of the text, and the compiled form if there are none."""
         _keep_version_as_written(document)
         problems, data = check_structure(document)
-        if not isinstance(data, dict):
+        if not isinstance(document.data, dict):
             return problems, None
         check = _Check(document, data, self._types, problems)
         compiled = check.run()
@@ -142,7 +142,9 @@ class _Check:
         return found
 
     def _unknown_dependency(self, scope: Scope, name: str, path: Path) -> None:
-        if name in self._outline.by_id:
+        if "${{" in name:
+            self._report(codes.EXPRESSION_HERE, "an expression may not stand here", path, hint="write the id out")
+        elif name in self._outline.by_id:
             other = self._outline.by_id[name].path[0]
             self._report(
                 codes.OUT_OF_SCOPE, f"task `{name}` stands in `{other}`, and this one in `{scope.key}`", path,
@@ -165,10 +167,10 @@ class _Check:
             self._activity(task)
 
     def _wait(self, data: Mapping[str, Any], path: Path) -> None:
-        if ("duration" in data) == ("until" in data):
-            written = self._document.data[path[0]][path[1]]
-            if not {"duration", "until"} & written.keys() or "duration" in data:
-                self._report(codes.WAIT, "a `wait` needs `duration` or `until`, and not both", path)
+        written = self._document.data[path[0]][path[1]].keys() & {"duration", "until"}
+        if len(written) != 1:
+            fault = "takes `duration` or `until`, not both" if written else "needs `duration` or `until`"
+            self._report(codes.WAIT, f"a `wait` {fault}", path)
         until = data.get("until")
         if isinstance(until, str) and "${{" not in until and not _is_moment(until):
             self._report(

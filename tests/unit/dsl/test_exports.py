@@ -1,0 +1,84 @@
+"""What is generated from the language is up to date, and works in the tools of others."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from engine.dsl import codes, export, words
+from engine.dsl.activity_types import builtin_types
+from engine.dsl.structure import workflow_schema
+
+ROOT = Path(__file__).parents[3]
+CORPUS = ROOT / "tests" / "corpus"
+
+
+@pytest.mark.parametrize("path", sorted(export.artifacts()))
+def test_a_generated_file_is_up_to_date(path: str) -> None:
+    assert (ROOT / path).read_text("utf-8") == export.artifacts()[path], "run `make schemas`"
+
+
+def test_the_schema_is_a_json_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(workflow_schema())
+
+
+def test_every_key_of_the_language_is_described() -> None:
+    schema = workflow_schema()
+    for holder in (
+        schema,
+        *(schema["$defs"][name] for name in ("ActivityTask", "WaitTask", "SetTask", "Retry", "Defaults")),
+    ):
+        for key, value in holder["properties"].items():
+            assert value.get("description"), key
+            assert value["markdownDescription"] == value["description"]
+
+
+def test_there_is_no_one_of() -> None:
+    assert "oneOf" not in (ROOT / "schemas" / "workflow.schema.json").read_text()
+
+
+def test_every_pattern_of_the_language_is_put_into_words() -> None:
+    schema = workflow_schema()
+    for holder in (
+        schema,
+        *(schema["$defs"][name] for name in ("ActivityTask", "WaitTask", "SetTask", "Retry", "Defaults")),
+    ):
+        for value in holder["properties"].values():
+            for pattern in (value.get("pattern"), value.get("items", {}).get("pattern")):
+                assert pattern is None or pattern in words.PATTERNS
+
+
+def test_the_built_in_types_are_those_of_the_language() -> None:
+    assert [info.name for info in builtin_types()] == ["http_request", "human_approval", "python_function"]
+
+
+def _check_jsonschema(*files: Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("check-jsonschema")
+    schema = ROOT / "schemas" / "workflow.schema.json"
+    return subprocess.run(
+        [program, "--schemafile", schema, *files], capture_output=True, text=True, check=False
+    )
+
+
+def test_check_jsonschema_accepts_good_definitions() -> None:
+    # It reads YAML 1.1, where `on` and `12:30` are no text, so the file that is about those is left out.
+    good = [file for file in (CORPUS / "good").glob("*.yaml") if file.stem != "yaml_core"]
+    done = _check_jsonschema(*good)
+    assert done.returncode == 0, done.stdout
+
+
+def test_check_jsonschema_names_the_exact_fault() -> None:
+    done = _check_jsonschema(CORPUS / "bad" / "unknown_key_typo.yaml")
+    assert done.returncode == 1
+    assert "'depend_on' was unexpected" in done.stdout
+
+
+def test_every_code_has_a_section_of_its_own() -> None:
+    page = (ROOT / "docs" / "reference" / "problems.md").read_text("utf-8")
+    headings = set(re.findall(r"^### ([A-Z_]+)$", page, re.MULTILINE))
+    assert headings == codes.ALL
