@@ -7,11 +7,13 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from engine.faults import POINTS
 from engine.stack.postgres import EmbeddedPostgres
 from engine.stack.processes import until
 from engine.stack.temporal import EmbeddedTemporal
@@ -278,3 +280,8 @@ async def test_a_sync_daemon_that_dies_registers_each_commit_once(whole: Bench, 
     await system.live("gated", shas[-1])
     assert await newest(system, 3) == shas[::-1]
     assert len((await system.ok("GET", "/revisions?limit=200"))["items"]) == before + 3
+
+
+def test_every_fault_point_is_one_that_this_module_kills_at() -> None:
+    source = Path(__file__).read_text()
+    assert [name for name in POINTS if f'"{name}' not in source] == []
