@@ -15,7 +15,7 @@ import time
 from collections import Counter
 
 POINTS: dict[str, str] = {
-    "start.before_commit": "the row of a run, its audit and the intent to start are written, not yet committed",
+    "start.before_commit": "a start is checked; one statement is about to write its row, its audit and the intent to start",
     "start.after_commit": "the start is durable, the caller not yet told, Temporal not yet asked",
     "dispatch.before_send": "an outbox message is claimed, Temporal not yet told",
     "dispatch.after_send": "Temporal was told, the message not yet deleted",

@@ -48,6 +48,7 @@ class Dispatcher:
         self._executor = executor
         self._interval = interval
         self._batch = batch
+        self._started = _Started(database)
 
     async def run(self) -> None:
         """Relay until cancelled. An absent Postgres or Temporal is waited for."""
@@ -106,10 +107,10 @@ class Dispatcher:
             return await self._too_late(message)
         except Exception as error:  # one poisoned message must not stop the others (P9)
             return await self._refuse(message, f"{type(error).__name__}: {error}")
-        async with self._database.begin() as connection:
-            if message.kind == "start":
-                await outbox.started(connection, message.id, actor=_ACTOR)
-            else:
+        if message.kind == "start":
+            await self._started.note(message.id)
+        else:
+            async with self._database.begin() as connection:
                 await outbox.sent(connection, message.id)
         return True
 
@@ -170,6 +171,38 @@ class Dispatcher:
             parked=parked,
         )
         return False
+
+
+class _Started:
+    """Notes starts that were sent: those that come in while a statement is under way share the next one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._writer: asyncio.Task[None] | None = None
+
+    async def note(self, message_id: int) -> None:
+        """Return once it is in Postgres. Raises `Unavailable`: then the message is sent again, which does no harm."""
+        done = self._waiting.get(message_id)
+        if done is None:
+            done = self._waiting[message_id] = asyncio.get_running_loop().create_future()
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write(), name="starts sent")
+        await asyncio.shield(done)
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, {}
+            try:
+                await outbox.started(self._database, list(batch), actor=_ACTOR)
+            except Exception as error:
+                for done in batch.values():
+                    done.set_exception(error)
+                    done.exception()  # seen, also if nobody waits any more
+            else:
+                for done in batch.values():
+                    done.set_result(None)
+        self._writer = None
 
 
 def start_request(row: dict[str, Any]) -> StartRequest:

@@ -28,6 +28,10 @@ SNAPSHOT_LIMIT = 1.0
 """Seconds that a reader waits for a run's own word before it gets the last recorded one."""
 
 
+_REMEMBERED = 10_000
+"""Names whose latest version is kept in mind (and compared with the registry at every start)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """An acknowledged start. `repeated` if the idempotency key had led to this run before."""
@@ -41,6 +45,15 @@ class Started:
     status: str
     created_at: datetime
     repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A run whose row is written, and the message that is to start it."""
+
+    message_id: int
+    run: executions.NewRun
+    request: StartRequest
 
 
 class ExecutionService:
@@ -58,6 +71,7 @@ class ExecutionService:
         self._executor = executor
         self._dispatcher = dispatcher
         self._preparations = Preparations()
+        self._latest: dict[str, PinnedVersion] = {}
 
     # --- start ------------------------------------------------------------------------------------------------------
 
@@ -74,40 +88,78 @@ class ExecutionService:
         hashed = hashlib.sha256(f"{workflow}\n{ref}\n{request}".encode()).hexdigest()
         require_temporal(self._executor)
         try:
-            version = await self._registry.resolve(workflow, ref)
-            prepared = self._preparations.of(
-                version.pin.compiled_digest, await self._registry.compiled(version.pin.compiled_digest)
-            )
-            inputs = prepared.checked(inputs)
+            begun = await self._begin_latest(caller, workflow, inputs, key, hashed) if ref == LATEST else None
+            begun = begun or await self._begin(caller, workflow, inputs, ref, key, hashed)
+        except executions.KeyTaken:
+            known = await self._known(caller, key, hashed)
+            assert known is not None, "keys are never deleted"
+            return known
         except (NotFound, InvalidInput):
             # A repeat must get the first answer, whatever was merged or retired meanwhile.
             if key and (known := await self._known(caller, key, hashed)):
                 return known
             raise
-        run = _new_run(caller, version, inputs, prepared.titled(version.pin, inputs), key, hashed)
-        try:
-            message_id = await self._record(run)
-        except executions.KeyTaken:
-            known = await self._known(caller, key, hashed)
-            if known is None:  # pragma: no cover - keys are never deleted
-                raise
-            return known
-        sent = await self._dispatcher.send_start(message_id, _request(run, version, prepared.size))
-        return _started(run, "RUNNING" if sent else "PENDING")
-
-    async def _record(self, run: executions.NewRun) -> int:
-        try:
-            async with self._database.begin() as connection:
-                message_id = await executions.begin(connection, run, head_start=HEAD_START)
-                await faults.point("start.before_commit")
-        except Unavailable:
-            # The outcome of a commit whose answer was lost is unknown; the id was made before it.
-            message = await self._recorded(run.id)
-            if message is None:
-                raise
-            message_id = message
         await faults.point("start.after_commit")
-        return message_id
+        sent = await self._dispatcher.send_start(begun.message_id, begun.request)
+        return _started(begun.run, "RUNNING" if sent else "PENDING")
+
+    async def _begin_latest(
+        self, caller: Caller, workflow: str, inputs: dict[str, Json], key: str, hashed: str
+    ) -> _Begun | None:
+        """Begin a run of the version that was the latest at the last start, if it still is; else None.
+
+        The statement that writes the row compares the pin with what is live, which saves the look before it.
+        """
+        version = self._latest.get(workflow)
+        if version is None:
+            return None
+        try:
+            return await self._write(
+                caller, version, inputs, key, hashed, if_live=True, if_only="/" not in workflow
+            )
+        except InvalidInput:
+            return None  # perhaps only this version's schema refuses them
+
+    async def _begin(
+        self, caller: Caller, workflow: str, inputs: dict[str, Json], ref: str, key: str, hashed: str
+    ) -> _Begun:
+        version = await self._registry.resolve(workflow, ref)
+        if ref == LATEST:
+            if len(self._latest) >= _REMEMBERED:
+                self._latest.clear()
+            self._latest[workflow] = version
+        begun = await self._write(caller, version, inputs, key, hashed)
+        assert begun is not None, "only a conditional start can find that nothing fits"
+        return begun
+
+    async def _write(
+        self,
+        caller: Caller,
+        version: PinnedVersion,
+        inputs: dict[str, Json],
+        key: str,
+        hashed: str,
+        *,
+        if_live: bool = False,
+        if_only: bool = False,
+    ) -> _Begun | None:
+        digest = version.pin.compiled_digest
+        prepared = self._preparations.get(digest)
+        if prepared is None:
+            prepared = self._preparations.add(digest, await self._registry.compiled(digest))
+        inputs = prepared.checked(inputs)
+        run = _new_run(caller, version, inputs, prepared.titled(version.pin, inputs), key, hashed)
+        await faults.point("start.before_commit")
+        try:
+            message_id = await executions.begin(
+                self._database, run, head_start=HEAD_START, if_live=if_live, if_only=if_only
+            )
+        except Unavailable:
+            # The outcome of a statement whose answer was lost is unknown; the id was made before it.
+            message_id = await self._recorded(run.id)
+            if message_id is None:
+                raise
+        return None if message_id is None else _Begun(message_id, run, _request(run, version, prepared.size))
 
     async def _recorded(self, execution_id: str) -> int | None:
         async with self._database.read() as connection:

@@ -75,16 +75,18 @@ class Preparations:
     def __init__(self) -> None:
         self._known: OrderedDict[str, Prepared] = OrderedDict()
 
-    def of(self, digest: str, compiled: Json) -> Prepared:
-        """What the compiled form with this digest asks of a start."""
+    def get(self, digest: str) -> Prepared | None:
+        """What is known of the compiled form with this digest."""
         prepared = self._known.get(digest)
-        if prepared is None:
-            prepared = _prepare(compiled)
-            self._known[digest] = prepared
-            if len(self._known) > _CACHED:
-                self._known.popitem(last=False)
-        else:
+        if prepared is not None:
             self._known.move_to_end(digest)
+        return prepared
+
+    def add(self, digest: str, compiled: Json) -> Prepared:
+        """Prepare the compiled form with this digest."""
+        prepared = self._known[digest] = _prepare(compiled)
+        if len(self._known) > _CACHED:
+            self._known.popitem(last=False)
         return prepared
 
 

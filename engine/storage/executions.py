@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -14,7 +15,6 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
-    bindparam,
     exists,
     func,
     literal,
@@ -25,7 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.storage.constraints import violates
+from engine.storage.database import Database
+from engine.storage.json_text import dumps
 from engine.storage.models import (
     ApprovalRequest,
     Blob,
@@ -65,51 +66,67 @@ class NewRun:
     request_hash: str = ""
 
 
-# One statement: the row, the key, the intent and the audit in one round trip.
-_BEGIN = text("""
-    WITH run AS (
-        INSERT INTO workflow_executions
-               (id, source_id, workflow, version_id, commit_sha, revision_sha, digest, compiled_digest,
-                bundle_digest, dsl, inputs, title, started_by, created_at)
-        VALUES (:id, :source_id, :workflow, :version_id, :commit_sha, :revision_sha, :digest, :compiled_digest,
-                :bundle_digest, :dsl, :inputs, :title, :started_by, :created_at)),
+# One statement, and so one round trip and all or nothing: the row, the key, the audit and the intent.
+_ROW = """
+    INSERT INTO workflow_executions
+           (id, source_id, workflow, version_id, commit_sha, revision_sha, digest, compiled_digest, bundle_digest,
+            dsl, inputs, title, started_by, created_at)
+    SELECT $1::text, $2::int, $3::text, $4::bigint, $5::text, $6::text, $7::text, $8::text, $9::text,
+           $10::text, $11::jsonb, $12::text, $13::text, $14::timestamptz
+"""
+_REST = """
     key AS (
         INSERT INTO idempotency_keys (subject, key, request_hash, execution_id)
-        SELECT :started_by, :key, :request_hash, :id WHERE :key <> ''),
+        SELECT $13, $15::text, $16::text, run.id FROM run WHERE $15 <> ''),
     entry AS (
         INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
-        VALUES (:started_by, 'execution.requested', :source, :workflow, :id, :commit_sha, :details))
+        SELECT $13, 'execution.requested', $17::text, $3, run.id, $5, $18::jsonb FROM run)
     INSERT INTO outbox (kind, execution_id, body, due_at)
-    VALUES ('start', :id, '{}', now() + make_interval(secs => :head_start)) RETURNING id
-""").bindparams(
-    # Typed by hand: Postgres cannot know what a parameter is that stands in several places.
-    *(
-        bindparam(name, type_=E.__table__.c.id.type)
-        for name in ("id", "workflow", "commit_sha", "started_by")
-    ),
-    *(bindparam(name, type_=E.__table__.c.id.type) for name in ("key", "request_hash", "source")),
-    bindparam("inputs", type_=JSONB),
-    bindparam("details", type_=JSONB),
-)
+    SELECT 'start', run.id, '{}', now() + make_interval(secs => $19) FROM run RETURNING id
+"""
+_BEGIN = f"WITH run AS ({_ROW} RETURNING id), {_REST}"
+_BEGIN_IF_LIVE = f"""
+    WITH run AS ({_ROW}
+          FROM workflow_definitions d JOIN sources s ON s.id = d.source_id
+         WHERE d.source_id = $2 AND d.name = $3 AND d.live_version_id = $4 AND s.live_sha = $6
+           AND (NOT $20::boolean OR NOT EXISTS (
+                    SELECT FROM workflow_definitions o
+                     WHERE o.name = $3 AND o.source_id <> $2 AND o.live_version_id IS NOT NULL))
+        RETURNING id), {_REST}
+"""
 
 
 class KeyTaken(Exception):
     """The idempotency key is there already; nothing was written."""
 
 
-async def begin(connection: AsyncConnection, run: NewRun, *, head_start: float) -> int:
-    """Write the run, its key, its audit and the intent to start; return the outbox message's id.
+async def begin(
+    database: Database, run: NewRun, *, head_start: float, if_live: bool = False, if_only: bool = False
+) -> int | None:
+    """Write the run, its key, its audit and the intent to start; the outbox message's id.
 
-    The dispatcher's loop leaves the message alone for `head_start` seconds. Raises `KeyTaken`.
+    With `if_live`, only if the pin is still what is live, and with `if_only` if no other source has a live definition
+    of the name: else None, and nothing is written.  The dispatcher's loop leaves the message alone for `head_start`
+    seconds.  Raises `KeyTaken`.
     """
-    values = {name: getattr(run, name) for name in NewRun.__slots__}
-    values |= {
-        "inputs": dict(run.inputs),
-        "head_start": head_start,
-        "details": {"digest": run.digest, "revision_sha": run.revision_sha},
-    }
-    with violates("pk_idempotency_keys", KeyTaken):
-        return int((await connection.execute(_BEGIN, values)).scalar_one())
+    values = (
+        *(run.id, run.source_id, run.workflow, run.version_id, run.commit_sha, run.revision_sha),
+        *(run.digest, run.compiled_digest, run.bundle_digest, run.dsl, dumps(run.inputs), run.title),
+        *(run.started_by, run.created_at, run.key, run.request_hash, run.source),
+        dumps({"digest": run.digest, "revision_sha": run.revision_sha}),
+        head_start,
+    )
+    try:
+        async with database.direct() as driver:
+            if if_live:
+                made = await driver.fetchval(_BEGIN_IF_LIVE, *values, if_only)
+            else:
+                made = await driver.fetchval(_BEGIN, *values)
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name == "pk_idempotency_keys":
+            raise KeyTaken(run.key) from error
+        raise
+    return None if made is None else int(made)
 
 
 async def by_key(connection: AsyncConnection, subject: str, key: str) -> Record | None:

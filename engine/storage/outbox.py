@@ -13,6 +13,8 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.storage.database import Database
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -58,17 +60,17 @@ _ENQUEUE = text("""
 """).bindparams(bindparam("body", type_=JSONB))
 
 # Deleting is what decides who of several senders writes the rest: exactly one audit row per start.
-_STARTED = text("""
-    WITH gone AS (DELETE FROM outbox WHERE id = :id RETURNING execution_id),
+_STARTED = """
+    WITH gone AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]) RETURNING execution_id),
          run AS (UPDATE workflow_executions e
                     SET status = CASE WHEN e.status = 'PENDING' THEN 'RUNNING' ELSE e.status END,
                         started_at = COALESCE(e.started_at, now())
                    FROM gone WHERE e.id = gone.execution_id
               RETURNING e.id, e.workflow, e.commit_sha, e.source_id)
     INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha)
-    SELECT :actor, 'execution.started', s.name, run.workflow, run.id, run.commit_sha
+    SELECT $2, 'execution.started', s.name, run.workflow, run.id, run.commit_sha
       FROM run JOIN sources s ON s.id = run.source_id
-""")
+"""
 
 _DELETE = text("DELETE FROM outbox WHERE id = :id RETURNING id")
 
@@ -130,9 +132,10 @@ async def of_execution(connection: AsyncConnection, execution_id: str) -> list[M
     return [Message(**row._mapping) for row in rows]
 
 
-async def started(connection: AsyncConnection, message_id: int, *, actor: str) -> None:
-    """A start was sent: delete it, move the run from PENDING to RUNNING, audit; all in this one statement."""
-    await connection.execute(_STARTED, {"id": message_id, "actor": actor})
+async def started(database: Database, message_ids: Sequence[int], *, actor: str) -> None:
+    """Starts were sent: delete them, move their runs from PENDING to RUNNING, audit; all in one statement."""
+    async with database.direct() as driver:
+        await driver.execute(_STARTED, sorted(message_ids), actor)
 
 
 async def sent(connection: AsyncConnection, message_id: int) -> None:
@@ -170,12 +173,3 @@ async def backlog(connection: AsyncConnection) -> dict[str, float]:
     """How many messages wait and are parked, and the age of the oldest waiting one in seconds."""
     row = (await connection.execute(_BACKLOG)).one()
     return {"waiting": float(row.waiting), "parked": float(row.parked), "oldest": float(row.oldest)}
-
-
-async def waiting_kinds(connection: AsyncConnection, execution_ids: Sequence[str]) -> set[tuple[str, str]]:
-    """`(execution id, kind)` of the messages, parked or not, of these runs."""
-    rows = await connection.execute(
-        text("SELECT execution_id, kind FROM outbox WHERE execution_id = ANY(:ids)"),
-        {"ids": list(execution_ids)},
-    )
-    return {(row.execution_id, row.kind) for row in rows}

@@ -53,8 +53,7 @@ class Stage:
             started_by="ada",
             created_at=datetime.now(UTC),
         )
-        async with self.database.begin() as connection:
-            await executions.begin(connection, run, head_start=head_start)
+        await executions.begin(self.database, run, head_start=head_start)
         return run.id
 
     async def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
