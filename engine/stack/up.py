@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ CLIENT_FILE = "client.json"
 """Where the client commands find the URL and the token; see `engine/cli/client.py`."""
 _DRAIN = 20.0
 _READY_WITHIN = 240.0
+_LOOK_WITHIN = 20.0
 _DEFAULT_PORT = 8000
 # Name of the child (and of its log) and what it serves. Together they need a third of the memory.
 _TOGETHER = {"pinflow": "all"}
@@ -63,7 +65,9 @@ class Stack:
         # request that comes meanwhile waits and is not refused.
         self._listening: socket.socket | None = None
         self.sources: list[dict[str, Any]] = []
+        self.standing: dict[str, str] = {}
         self.processes: dict[str, Part] = {}
+        self._began = datetime.now(UTC).isoformat()
 
     @property
     def url(self) -> str:
@@ -121,6 +125,7 @@ class Stack:
         say(f"starting {', '.join(self.processes)}")
         await asyncio.gather(*(process.start() for process in self.processes.values()))
         await self._until_ready()
+        await self._until_looked_at()
 
     def _parts(self) -> dict[str, Part]:
         return {"Postgres": self.postgres, "Temporal": self.temporal, **self.processes}
@@ -234,6 +239,27 @@ class Stack:
                     f"the API is not ready after {_READY_WITHIN:.0f} s", hint=f"see {self.data / 'logs'}"
                 )
             await asyncio.sleep(0.1)
+
+    async def _until_looked_at(self) -> None:
+        """Wait a little for the first look at each source, so that "up" means deployed; a slow remote is not waited for."""
+        deadline = time.monotonic() + _LOOK_WITHIN
+        names = {source["name"] for source in self.sources}
+        while names and time.monotonic() < deadline:
+            found = await asyncio.to_thread(self._standing)
+            if names <= {source["name"] for source in found if source["checked_at"] >= self._began}:
+                self.standing = {source["name"]: source["message"] for source in found}
+                return
+            await asyncio.sleep(0.1)
+
+    def _standing(self) -> list[dict[str, Any]]:
+        token = json.loads((self.data / CLIENT_FILE).read_text())["token"]
+        request = urllib.request.Request(f"{self.url}/sources", headers={"authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as reply:
+                items = json.load(reply)["items"]
+        except (OSError, ValueError):
+            return []
+        return [{**item, "checked_at": item["checked_at"] or ""} for item in items]
 
     def _screen(self) -> str:
         lines = [

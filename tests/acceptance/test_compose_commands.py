@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from engine.stack.processes import dying_with_parent, free_port
 from engine.stack.temporal import EmbeddedTemporal
 from tests.support.compose import entrypoint, own_services
+from tests.support.docs import commands
 from tests.support.postgres import TestPostgres
 from tests.support.stack import environment
 
@@ -89,6 +91,26 @@ async def _ready(port: str, seconds: float = 90) -> None:
 def _get(url: str) -> None:
     with urllib.request.urlopen(url, timeout=5) as reply:
         reply.read()
+
+
+async def test_the_first_token_is_made_by_whoever_holds_the_database(
+    database_url: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    (line,) = [line for line in commands("how-to/run-in-production.md") if "token create" in line]
+    words = shlex.split(line)[shlex.split(line).index("api") + 1 :]
+    asked = {"PINFLOW_DATABASE_URL": database_url, "PATH": _PATH}
+
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*entrypoint(), *words],
+        env=environment() | settings | asked,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("pf_")
 
 
 async def test_the_services_of_the_compose_file_run_and_drain(
