@@ -56,7 +56,7 @@ class Lowering:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise ExpressionSyntaxError("the expression is too large", hint="split it over a `set` task")
-        kind = node.WhichOneof("kind")
+        kind = node.alternative()
         if kind == "const_expr":
             return ["const", self._constant(node)], None
         if kind == "ident_expr" or kind == "select_expr":
@@ -89,10 +89,10 @@ class Lowering:
     def _path(self, node: Any) -> list[tuple[str, int]] | None:
         """`a.b.c` as names with their offsets, or None if this is no plain path of a bound name."""
         parts: list[tuple[str, int]] = []
-        while node.WhichOneof("kind") == "select_expr" and not node.select_expr.test_only:
+        while node.alternative() == "select_expr" and not node.select_expr.test_only:
             parts.append((node.select_expr.field, self._field_at(node)))
             node = node.select_expr.operand
-        if node.WhichOneof("kind") != "ident_expr":
+        if node.alternative() != "ident_expr":
             return None
         name = node.ident_expr.name.removeprefix(".")
         if name in self._scope:
@@ -108,12 +108,12 @@ class Lowering:
         return at
 
     def _name(self, node: Any) -> _Result:
-        if node.WhichOneof("kind") == "select_expr" and node.select_expr.test_only:
+        if node.alternative() == "select_expr" and node.select_expr.test_only:
             return self._has(node), None
         path = self._path(node)
         if path is not None:
             return self._resolve(path)
-        if node.WhichOneof("kind") == "ident_expr":
+        if node.alternative() == "ident_expr":
             return ["var", node.ident_expr.name.removeprefix(".")], None
         code, shape = self._lower(node.select_expr.operand)
         return self._get(code, shape, node.select_expr.field, self._field_at(node))
@@ -238,7 +238,7 @@ class Lowering:
     def _call(self, node: Any) -> _Result:
         call = node.call_expr
         name, arguments = call.function, list(call.args)
-        if call.HasField("target"):
+        if call.has("target"):
             return self._method(node), None
         if name in ("_&&_", "_||_"):
             return ["and" if name == "_&&_" else "or", *(self.lower(a) for a in arguments)], None
@@ -260,7 +260,7 @@ class Lowering:
         call = node.call_expr
         target, name = call.target, call.function
         if (
-            target.WhichOneof("kind") == "ident_expr"
+            target.alternative() == "ident_expr"
             and target.ident_expr.name == "optional"
             and name in _OPTIONAL
         ):
@@ -288,7 +288,7 @@ class Lowering:
 
     def _index(self, name: str, operand: Any, key: Any) -> _Result:
         path = self._path(operand)
-        text = key.const_expr.string_value if key.const_expr.WhichOneof("kind") == "string_value" else None
+        text = key.const_expr.string_value if key.const_expr.alternative() == "string_value" else None
         if (
             path is not None
             and len(path) == 1
@@ -322,7 +322,7 @@ class Lowering:
         entries = []
         for entry in made.entries:
             key = entry.map_key
-            if key.WhichOneof("kind") == "const_expr" and key.const_expr.WhichOneof("kind") != "string_value":
+            if key.alternative() == "const_expr" and key.const_expr.alternative() != "string_value":
                 raise ExpressionSyntaxError("a key of a map must be a string", self._at(key))
             entries.append([self.lower(key), self.lower(entry.value), entry.optional_entry])
         return ["map", entries]
@@ -331,10 +331,10 @@ class Lowering:
         """`accumulated + [item]`, as the macros `map` and `filter` write it: append instead of copying."""
         first, second = arguments
         return (
-            first.WhichOneof("kind") == "ident_expr"
+            first.alternative() == "ident_expr"
             and bool(self._growing)
             and first.ident_expr.name == self._growing[-1]
-            and second.WhichOneof("kind") == "list_expr"
+            and second.alternative() == "list_expr"
             and len(second.list_expr.elements) == 1
             and not second.list_expr.optional_indices
         )

@@ -12,9 +12,8 @@ from typing import Any
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional, ext_strings
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
+from engine.dsl import cel_wire
 from engine.dsl.cel_values import ExpressionError, ExpressionSyntaxError
 
 MAX_SOURCE = 16_384
@@ -24,12 +23,10 @@ MAX_COPIES = 8
 """Uses of `optMap` and `optFlatMap`: each copies its target in the parser, so that 20 in a chain eat all memory."""
 
 _COPYING = re.compile(r"\bopt(?:Flat)?Map\b")
-_TYPES = {"bool": 8, "double": 1, "int64": 3, "int32": 5, "uint64": 4, "string": 9, "bytes": 12, "enum": 5}
-_MESSAGE = 11
 
-# What we read of the public schema cel/expr/syntax.proto; unknown fields are kept and ignored.
+# What we read of the public schema cel/expr/syntax.proto; unknown fields are ignored.
 # Fields marked `|` are alternatives (`oneof`).
-_MESSAGES: dict[str, list[tuple[str, int, str]]] = {
+_SCHEMA: dict[str, list[tuple[str, int, str]]] = {
     "Any": [("value", 2, "bytes")],
     "ParsedExpr": [("expr", 2, "Expr"), ("source_info", 3, "SourceInfo")],
     "SourceInfo": [("positions", 4, "repeated Position")],
@@ -77,43 +74,7 @@ _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
 }
 
 
-def _wire(number: int, value: int | str | bytes) -> bytes:
-    """One field in protobuf's wire format; numbers below 128, texts and messages below 16,384 bytes."""
-    if isinstance(value, int):
-        return bytes((number << 3, value))
-    content = value.encode() if isinstance(value, str) else value
-    size = len(content)
-    return bytes((number << 3 | 2, size & 127 | 128, size >> 7)) + content
-
-
-def _field(name: str, number: int, kind: str) -> bytes:
-    label, _, last = kind.lstrip("|").rpartition(" ")
-    described = _wire(1, name) + _wire(3, number) + _wire(4, 3 if label else 1)
-    described += (
-        _wire(5, _TYPES[last]) if last in _TYPES else _wire(5, _MESSAGE) + _wire(6, f".pinflow.cel.{last}")
-    )
-    return described + (_wire(9, 0) if kind.startswith("|") else b"")
-
-
-def _schema() -> bytes:
-    """_MESSAGES as a serialised FileDescriptorProto: building it with protobuf's own classes takes 80 ms to import."""
-    messages = b""
-    for name, fields in _MESSAGES.items():
-        described = _wire(1, name) + b"".join(_wire(2, _field(*field)) for field in fields)
-        if any(kind.startswith("|") for _, _, kind in fields):
-            described += _wire(8, _wire(1, "kind"))
-        messages += _wire(4, described)
-    return _wire(1, "pinflow_cel.proto") + _wire(2, "pinflow.cel") + messages + _wire(12, "proto3")
-
-
-@lru_cache(maxsize=1)
-def _decoders() -> tuple[Any, Any]:
-    """The message classes Any and ParsedExpr."""
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(_schema())
-    found = (pool.FindMessageTypeByName(f"pinflow.cel.{name}") for name in ("Any", "ParsedExpr"))
-    packed, parsed = map(message_factory.GetMessageClass, found)
-    return packed, parsed
+_MESSAGES = cel_wire.define(_SCHEMA)
 
 
 def _function(name: str, result: Any, *overloads: list[Any]) -> Any:
@@ -175,10 +136,10 @@ def parse(source: str) -> tuple[Any, dict[int, int]]:
     if bad := next((i for i, c in enumerate(source) if "\ud800" <= c <= "\udfff" or c == "\0"), None):
         raise ExpressionSyntaxError("a character that no expression can hold", bad)
     try:
-        packed, parser = _decoders()
         serialised = _environment(()).compile(source, disable_check=True).serialize()
-        parsed = parser.FromString(packed.FromString(serialised).value)
-    except DecodeError:
+        packed = cel_wire.decode(_MESSAGES["Any"], serialised)
+        parsed = cel_wire.decode(_MESSAGES["ParsedExpr"], packed.value)
+    except cel_wire.DecodeError:
         raise ExpressionSyntaxError(
             "the expression is nested too deeply", hint="split it over a `set` task"
         ) from None
@@ -288,7 +249,7 @@ def _plain(message: str) -> tuple[str, str]:
 
 def constant(node: Any) -> Any:
     """The Python value of a constant, or raises ExpressionSyntaxError for bytes and unsigned numbers."""
-    word = node.WhichOneof("kind")
+    word = node.alternative()
     if word in ("bytes_value", "uint64_value"):
         raise ExpressionSyntaxError(
             "JSON has no bytes and no unsigned numbers", hint="leave the prefix or suffix out"
