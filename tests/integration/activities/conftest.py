@@ -58,7 +58,7 @@ async def run(database: Database) -> Run:
         started_by="ada",
         created_at=datetime.now(UTC),
     )
+    await executions.begin(database, new, head_start=0.0)
     async with database.begin() as connection:
-        await executions.begin(connection, new, head_start=0.0)
         await connection.execute(text("UPDATE workflow_executions SET status = 'RUNNING'"))
     return Run(database, new.id, version.commit_sha)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -77,7 +79,7 @@ class Yard:
         async with self.database.begin() as connection:
             if packed:
                 await blobs.put(connection, "bundle", {bundle.digest(packed): packed})
-            await executions.begin(connection, new, head_start=0.0)
+        await executions.begin(self.database, new, head_start=0.0)
         return new.id
 
     async def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
@@ -329,3 +331,27 @@ async def _get(port: int, path: str) -> tuple[int, Any]:
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return int(head.split()[1]), json.loads(body)
+
+
+async def test_process_ends_cleanly_when_asked(yard: Yard, tmp_path: Path) -> None:
+    settings = yard.settings
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).parent / "pinflow",
+        *("serve", "worker"),
+        stderr=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PINFLOW_DATABASE_URL": settings.database_url,
+            "PINFLOW_TEMPORAL_ADDRESS": settings.temporal_address,
+            "PINFLOW_TASK_QUEUE": settings.task_queue,
+        },
+    )
+    assert process.stderr is not None
+    said: list[str] = []
+    while "worker ready" not in said:
+        said.append(json.loads(await asyncio.wait_for(process.stderr.readline(), 60))["message"])
+    process.terminate()
+    rest = (await asyncio.wait_for(process.stderr.read(), 60)).decode().splitlines()
+    assert [json.loads(line)["message"] for line in rest][-1] == "worker stopped"
+    assert await process.wait() == 0
