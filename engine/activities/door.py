@@ -23,10 +23,14 @@ from engine.activities.registry import ActivityRegistry, ActivityType
 from engine.core.attempts import EXPRESSION, judge_error, judge_result
 from engine.core.contracts import ActivityCall, Judgement, TaskError
 from engine.errors import PinflowError, Unavailable
+from engine.executor.payloads import EXTERNAL, MARK
 from engine.storage import run_records
 from engine.storage.database import Database
 
 _log = structlog.get_logger(__name__)
+
+_LOCAL_INLINE = 2048
+"""Bytes of a local activity's result that stand in the history itself."""
 
 
 def task_activities(registry: ActivityRegistry, workbench: Workbench) -> list[Callable[..., Any]]:
@@ -103,9 +107,15 @@ def _task_activity(type: ActivityType, workbench: Workbench) -> Callable[..., An
             problem = judge_result(call.success_when, plain, info.attempt)
             if problem is not None:
                 raise ActivityFailure(problem.type, problem.message, retryable=problem.type != EXPRESSION)
-            return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
+            return RawValue(Payload(metadata=_metadata(data, info), data=data))
 
     return perform
+
+
+def _metadata(data: bytes, info: activity.Info) -> dict[str, bytes]:
+    """Results of local activities go to Temporal together, in one message of 4 MiB at most: larger ones stand outside."""
+    plain = {"encoding": b"json/plain"}
+    return plain | {MARK: EXTERNAL} if info.is_local and len(data) > _LOCAL_INLINE else plain
 
 
 def _unknown(registry: ActivityRegistry) -> Callable[..., Any]:

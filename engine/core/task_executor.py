@@ -6,12 +6,15 @@ Retry policies and timeouts are handed to Temporal.  Nothing here knows a defini
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 from temporalio.common import RetryPolicy as TemporalRetryPolicy
 from temporalio.exceptions import (
     ActivityError,
@@ -67,6 +70,14 @@ HEARTBEAT: Final = 10.0
 LOST_WORKERS: Final = 3
 """How often a task is started again because its worker was lost: that is no failure of the task, up to a point."""
 
+INLINE_BYTES: Final = 1_000_000
+"""Arguments that one workflow task may carry itself. Temporal ends a run whose task answers with more than 4 MiB."""
+SMALL: Final = 1_024
+"""Bytes below which an argument stays where it is: a reference is hardly smaller."""
+MARK: Final = "pinflow"
+EXTERNAL: Final = b"external"
+"""The mark that has payload storage keep a payload outside of the history, whatever its size."""
+
 _REQUEST_TIMEOUT: Final = timedelta(seconds=30)
 _UNTIL_DONE: Final = TemporalRetryPolicy(
     initial_interval=timedelta(seconds=0.2), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=15)
@@ -85,6 +96,8 @@ class TaskExecutor:
         self._activities: dict[str, workflow.ActivityHandle[Any]] = {}
         self._timers: dict[str, asyncio.Future[None]] = {}
         self._opened = workflow.time()
+        self._inline = 0
+        self._inline_at = 0
 
     def workflow_task_began(self) -> None:
         """Anything but the end of a local activity reaches us in a new workflow task only: the clock starts again."""
@@ -134,7 +147,7 @@ class TaskExecutor:
     def _start_on_a_worker(self, command: StartActivity) -> workflow.ActivityHandle[Any]:
         return workflow.start_activity(
             command.call.activity_type,
-            call_to_json(command.call),
+            self._argument(command.call),
             task_queue=command.task_queue or None,
             start_to_close_timeout=_seconds(command.timeout),
             schedule_to_close_timeout=_seconds(command.total_timeout),
@@ -145,6 +158,19 @@ class TaskExecutor:
             activity_id=command.task,
             summary=command.summary or None,
         )
+
+    def _argument(self, call: ActivityCall) -> RawValue:
+        """The call as a payload: a fan-out over a large value must not make one answer of it all."""
+        data = json.dumps(call_to_json(call), ensure_ascii=False, separators=(",", ":")).encode()
+        length = workflow.info().get_current_history_length()
+        if length != self._inline_at:  # a new workflow task
+            self._inline, self._inline_at = 0, length
+        metadata = {"encoding": b"json/plain"}
+        if len(data) > SMALL and self._inline + len(data) > INLINE_BYTES:
+            metadata[MARK] = EXTERNAL
+        else:
+            self._inline += len(data)
+        return RawValue(Payload(metadata=metadata, data=data))
 
     def _ended(self, command: StartActivity, local: bool, lost: int, handle: Any) -> None:
         if not local:
@@ -177,7 +203,7 @@ class TaskExecutor:
     def _request(self, command: RequestApproval) -> None:
         handle = workflow.start_activity(
             REQUEST_APPROVAL,
-            call_to_json(command.call),
+            self._argument(command.call),
             start_to_close_timeout=_REQUEST_TIMEOUT,
             retry_policy=_UNTIL_DONE,
             activity_id=command.task,

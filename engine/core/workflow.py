@@ -25,7 +25,7 @@ from engine.core.contracts import CancelRequested, Command, FinishRun, Json, Run
 from engine.core.plan import Plan
 from engine.core.run_state import error_to_json, start_from_json
 from engine.core.state_machine import Brain
-from engine.core.task_executor import News, TaskExecutor, resolution
+from engine.core.task_executor import MARK, News, TaskExecutor, resolution
 
 SNAPSHOT_QUERY: Final = "pinflow.snapshot"
 APPROVAL_SIGNAL: Final = "pinflow.approval"
@@ -33,12 +33,13 @@ CANCEL_SIGNAL: Final = "pinflow.cancel"
 RECORD_RUN: Final = "pinflow.record_run"
 INTERNAL: Final = "INTERNAL"
 
-# The marks and the driver's name are those of the payload storage; histories carry them, so they are fixed for ever.
-_MARK: Final = "pinflow"
+# The marks (with `MARK` of the task executor) and the driver's name are those of the payload storage; histories carry them, so they are fixed for ever.
 _DEFINITION: Final = b"definition"
 _INLINE: Final = b"inline"
 _DRIVER: Final = "registry"
 
+ANSWER_BYTES: Final = 2_000_000
+"""Above it, a snapshot leaves out the outputs: Temporal carries answers of 4 MiB at most."""
 CALM_EVENTS: Final = 2_000
 """Events since the last fresh start before a new one is thought of, so that a run can never only begin anew."""
 DRAIN_EVENTS: Final = 10_000
@@ -112,7 +113,11 @@ class WorkflowEngineWorkflow:
             if self._brain is None
             else self._brain.snapshot()
         )
-        return _payload(standing, _INLINE)
+        answer = _payload(standing, _INLINE)
+        if len(answer.payload.data) > ANSWER_BYTES:
+            slim = [task | {"outputs": None} for task in standing["tasks"]]
+            answer = _payload(standing | {"tasks": slim, "outputs": None, "outputs_left_out": True}, _INLINE)
+        return answer
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
@@ -244,7 +249,7 @@ def _plan(definition: bytes) -> Plan:
 def _fresh_reference(args: Sequence[RawValue]) -> RawValue:
     """The definition for a fresh start: by reference if it came from the registry, so that no history carries it."""
     payload = args[0].payload
-    if payload.metadata.get(_MARK) != _DEFINITION:
+    if payload.metadata.get(MARK) != _DEFINITION:
         return args[0]
     digest = start_from_json(_json(args[1].payload)).pin.compiled_digest
     reference = JSONProtoPayloadConverter().to_payload(
@@ -270,5 +275,5 @@ def _json(payload: Payload) -> Any:
 
 def _payload(value: Json, mark: bytes = b"") -> RawValue:
     data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    metadata = {"encoding": b"json/plain"} | ({_MARK: mark} if mark else {})
+    metadata = {"encoding": b"json/plain"} | ({MARK: mark} if mark else {})
     return RawValue(Payload(metadata=metadata, data=data))

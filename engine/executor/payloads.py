@@ -5,6 +5,7 @@ process' own event loop and outside of the workflow.  The same digest gives the 
 
 Marks in the metadata of a payload (key `pinflow`):
 - `definition`: the data are a compiled definition; kept under the digest of the data alone, always outside;
+- `external`: outside, however small (many of them would together be too much for one message to Temporal);
 - `inline`: never outside (a query's answer would otherwise leave a blob behind for every look).
 Any other payload goes outside when it is larger than 128 KiB.
 """
@@ -37,6 +38,7 @@ from engine.storage.database import Database
 DRIVER_NAME = "registry"
 MARK = "pinflow"
 DEFINITION = b"definition"
+EXTERNAL = b"external"
 INLINE = b"inline"
 EXTERNAL_ABOVE = 128 * 1024
 """Bytes; Temporal warns from 256 KiB on and refuses from 2 MiB on."""
@@ -156,7 +158,7 @@ def data_converter(database: Database) -> DataConverter:
         mark = payload.metadata.get(MARK)
         if mark == INLINE:
             return None
-        return driver if mark == DEFINITION or payload.ByteSize() > EXTERNAL_ABOVE else None
+        return driver if mark in (DEFINITION, EXTERNAL) or payload.ByteSize() > EXTERNAL_ABOVE else None
 
     # The threshold is applied before the selector, hence 0: a small definition goes outside as well.
     return DataConverter(

@@ -11,6 +11,8 @@ from temporalio.exceptions import CancelledError
 
 from engine.core import task_executor, workflow
 from engine.core.states import TASK_ENDS
+from engine.executor.payloads import data_converter
+from engine.storage.database import Database
 from tests.support.definitions import approval, definition, retry, task
 from tests.workflow.scenarios import SCENARIOS
 from tests.workflow.stage import Ledger, Stage, ended, events, stage, until, worker
@@ -124,3 +126,28 @@ async def test_many_runs_at_once(on_stage: Stage) -> None:
     await asyncio.gather(*(ended(handle) for handle in handles))
     assert len(on_stage.ledger.records) == 40
     assert {record["status"] for record in on_stage.ledger.records} == {"COMPLETED"}
+
+
+async def test_a_fan_out_over_a_large_value_is_no_message_that_temporal_refuses(
+    temporal: str, database: Database
+) -> None:
+    """Temporal ends a run whose workflow task answers with more than 4 MiB: 60 calls of 100 KB are more."""
+    client = await Client.connect(temporal, data_converter=data_converter(database))
+    many = [task(f"b{i}", "a", config={"r": "${{ tasks.a.outputs }}", "result": i}) for i in range(60)]
+    async with stage(client) as on_stage:
+        handle = await on_stage.run(definition(task("a", config={"result": "x" * 100_000}), *many))
+        assert {t["status"] for t in on_stage.record()["tasks"]} == {"COMPLETED"}
+        history = await handle.fetch_history()
+    assert 800_000 < sum(event.ByteSize() for event in history.events) < 1_500_000
+
+
+async def test_a_snapshot_that_temporal_could_not_carry_leaves_out_outputs(
+    temporal: str, database: Database
+) -> None:
+    client = await Client.connect(temporal, data_converter=data_converter(database))
+    many = [task(f"t{i}", config={"result": "x" * 150_000}) for i in range(16)]
+    async with stage(client) as on_stage:
+        handle = await on_stage.run(definition(*many))
+        snapshot = await handle.query("pinflow.snapshot")
+    assert snapshot["outputs_left_out"] is True
+    assert {(t["status"], t["outputs"]) for t in snapshot["tasks"]} == {("COMPLETED", None)}
