@@ -56,7 +56,9 @@ def _shared(format: Literal["json", "text"] | str) -> list[Processor]:
 
 def _renderers(format: str) -> list[Processor]:
     if format == "text":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # The renderer's own choice prints every local variable of every frame: slow, and full of secrets.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),

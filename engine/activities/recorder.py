@@ -141,8 +141,12 @@ class AttemptRecorder:
                 await self._write([row])
             except Unavailable:
                 raise
-            except Exception:
-                _log.exception("attempt cannot be recorded", execution_id=row.execution_id, task=row.task)
+            except Exception as error:
+                # Without the stack: a driver's error carries the whole row, with what the author's target said.
+                reason = str(error).partition("\n")[0][:300]
+                _log.error(
+                    "attempt cannot be recorded", execution_id=row.execution_id, task=row.task, reason=reason
+                )
 
     async def _write(self, rows: Sequence[AttemptRow]) -> None:
         async with self._database.begin() as connection:

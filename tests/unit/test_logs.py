@@ -24,6 +24,7 @@ with structlog.contextvars.bound_contextvars(execution_id="run-1", commit_sha="a
     logging.getLogger("library").warning("of a %s", "library")
     logging.getLogger("temporalio.activity").warning("repeated")
     try:
+        password = "s3" + "cret"
         1 / 0
     except ZeroDivisionError:
         early.exception("oops")
@@ -63,6 +64,11 @@ def test_text_is_for_people() -> None:
     assert "hello" in first
     assert "\x1b" not in first
     assert "run-1" in first
+
+
+def test_variables_are_not_in_tracebacks() -> None:
+    for format in ("json", "text"):
+        assert "s3cret" not in "".join(logged(format, "INFO"))
 
 
 @pytest.mark.parametrize(("format", "level"), [("xml", "INFO"), ("json", "LOUD")])
