@@ -180,7 +180,7 @@ class Stack:
                 "branch": choice.branch,
                 "folder": choice.folder,
                 # A local repository is watched as well; the poll is what mends a missed event.
-                "poll_interval": 2.0 if local.exists() else 15.0,
+                "poll_interval": 10.0 if local.exists() else 15.0,
             }
         ]
 
