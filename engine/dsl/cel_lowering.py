@@ -6,7 +6,6 @@ import difflib
 from typing import Any, TypeAlias
 
 from engine.dsl.cel_functions import ADDED, FUNCTIONS, METHODS, TYPE_NAMES
-from engine.dsl.cel_syntax import constant
 from engine.dsl.cel_values import ExpressionSyntaxError
 from engine.dsl.environment import Environment, Shape, field_shape, fields, is_open, item_shape, type_of
 
@@ -77,7 +76,7 @@ class Lowering:
 
     def _constant(self, node: Any) -> Any:
         try:
-            value = constant(node.const_expr)
+            value = _constant_of(node.const_expr)
         except ExpressionSyntaxError as error:
             raise ExpressionSyntaxError(error.message, self._at(node), error.hint) from None
         if isinstance(value, float) and value - value != 0:
@@ -353,6 +352,16 @@ class Lowering:
         result = self.lower(fold.result)
         self._scope.remove(fold.accu_var)
         return ["fold", fold.iter_var, source, fold.accu_var, init, condition, step, result, cost]
+
+
+def _constant_of(node: Any) -> Any:
+    """The Python value of a constant, or raises ExpressionSyntaxError for bytes and unsigned numbers."""
+    word = node.alternative()
+    if word in ("bytes_value", "uint64_value"):
+        raise ExpressionSyntaxError(
+            "JSON has no bytes and no unsigned numbers", hint="leave the prefix or suffix out"
+        )
+    return None if word == "null_value" else getattr(node, word)
 
 
 def _outputs_of(name: str) -> str | None:

@@ -247,16 +247,6 @@ def _plain(message: str) -> tuple[str, str]:
     return message, ""
 
 
-def constant(node: Any) -> Any:
-    """The Python value of a constant, or raises ExpressionSyntaxError for bytes and unsigned numbers."""
-    word = node.alternative()
-    if word in ("bytes_value", "uint64_value"):
-        raise ExpressionSyntaxError(
-            "JSON has no bytes and no unsigned numbers", hint="leave the prefix or suffix out"
-        )
-    return None if word == "null_value" else getattr(node, word)
-
-
 @lru_cache(maxsize=1)
 def _regex_program() -> Any:
     return cel.NewEnv(variables={"t": cel.Type.STRING, "p": cel.Type.STRING}).compile("t.matches(p)")
