@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from engine.dsl.activity_types import ActivityTypes
@@ -68,7 +68,7 @@ def _compiled(named: str) -> dict[str, Any]:
 
 def _definitions() -> Iterator[Path]:
     for file in sorted(FOLDER.rglob("*")) if FOLDER.is_dir() else ():
-        if file.is_file() and is_definition(PurePosixPath(file.relative_to(FOLDER).as_posix())):
+        if file.is_file() and is_definition(file.relative_to(FOLDER).as_posix()):
             yield file
 
 

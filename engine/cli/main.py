@@ -7,7 +7,6 @@ Nothing but the standard library and the error tree is imported until a command 
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -106,6 +105,8 @@ def _version() -> int:
 
 
 def _unknown(name: str) -> int:
+    import difflib  # costs as much as the rest of a start, and only a wrong word needs it
+
     near = difflib.get_close_matches(name, BY_NAME, n=1)
     hint = f"did you mean `pinflow {near[0]}`?" if near else "`pinflow --help` lists the commands"
     print(f"pinflow: there is no command {name!r} ({hint})", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from engine.cli.problem_formats import FORMATS
 from engine.cli.validate import inspect
@@ -28,7 +27,7 @@ With files or folders, check their shape against the schema and nothing more: no
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders to check")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="files and folders to check")
     parser.add_argument(
         "--format", choices=sorted(FORMATS), default="text", help="of the problems; default text"
     )
@@ -37,7 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the schema, or check. 1 if a file does not fit."""
     if not args.paths:
-        sys.stdout.write(Path(SCHEMA_FILE).read_text("utf-8"))
+        with open(SCHEMA_FILE, encoding="utf-8") as file:
+            sys.stdout.write(file.read())
         return 0
     report = inspect(args.paths, _check_shape)
     print(FORMATS[args.format](report), end="")

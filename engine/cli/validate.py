@@ -6,13 +6,12 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 
 from engine.cli.problem_formats import FORMATS, Report
 from engine.dsl import codes, loader
 from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.checking import check
-from engine.dsl.definition_files import FUNCTIONS, is_definition
+from engine.dsl.definition_files import FUNCTIONS, TEST_SUFFIXES, is_definition
 from engine.errors import Problem
 
 HELP = """
@@ -32,7 +31,7 @@ Check = Callable[[bytes, str], tuple[str, list[Problem]]]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help=f"files and folders (default: {DEFAULT_FOLDER}/)"
+        "paths", nargs="*", metavar="PATH", help=f"files and folders (default: {DEFAULT_FOLDER}/)"
     )
     parser.add_argument(
         "--format", choices=sorted(FORMATS), default="text",
@@ -48,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
         checked = check(text, file, types)
         return checked.name, checked.problems
 
-    report = inspect(args.paths or [Path(DEFAULT_FOLDER)], check_all)
+    report = inspect(args.paths or [DEFAULT_FOLDER], check_all)
     print(FORMATS[args.format](report), end="")
     return 1 if report.problems else 0
 
 
-def inspect(paths: list[Path], check_one: Check) -> Report:
+def inspect(paths: list[str], check_one: Check) -> Report:
     """Check every definition at `paths`."""
     names = _Names()
     problems: list[Problem] = []
@@ -62,10 +61,10 @@ def inspect(paths: list[Path], check_one: Check) -> Report:
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        file = found.path.as_posix()
+        file = found.path.replace(os.sep, "/")
         try:
             # One byte more than is allowed is enough to refuse, however large the file is.
-            with found.path.open("rb") as opened:
+            with open(found.path, "rb") as opened:
                 text = opened.read(loader.MAX_BYTES + 1)
         except OSError as error:
             problems.append(Problem(codes.UNREADABLE, f"cannot be read: {error.strerror}", file))
@@ -82,44 +81,42 @@ def inspect(paths: list[Path], check_one: Check) -> Report:
 class _Found:
     """A file with a definition, and the source in which its name must be unique."""
 
-    path: Path
+    path: str
     source: str
 
 
-def _definitions(paths: list[Path]) -> Iterator[_Found | Problem]:
-    seen: set[Path] = set()
-    for path in paths:
-        if path.is_dir():
-            inside = [
-                file
-                for file in _walk(path)
-                if is_definition(PurePosixPath(file.relative_to(path).as_posix()))
-            ]
-            if not inside:
-                yield Problem(codes.UNREADABLE, "no definitions in this folder", path.as_posix())
-            found = [_Found(file, path.as_posix()) for file in inside]
-        elif path.is_file():
+def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:
+    seen: set[str] = set()
+    for path in map(os.path.normpath, paths):
+        if os.path.isdir(path):
+            found = [_Found(file, path) for file in _inside(path)]
+            if not found:
+                yield Problem(codes.UNREADABLE, "no definitions in this folder", path)
+        elif os.path.isfile(path):
             # A hook passes whatever changed; what is no definition is passed over.
             found = [] if _is_passed_over(path) else [_Found(path, "")]
         else:
-            yield Problem(codes.UNREADABLE, "there is no such file or folder", path.as_posix())
+            yield Problem(codes.UNREADABLE, "there is no such file or folder", path)
             continue
         for each in found:
-            if (real := each.path.resolve()) not in seen:
+            if (real := os.path.realpath(each.path)) not in seen:
                 seen.add(real)
                 yield each
 
 
-def _walk(folder: Path) -> list[Path]:
+def _inside(folder: str) -> list[str]:
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [file for name in files if (file := Path(place, name)).is_file()]
+        for name in files:
+            file = os.path.join(place, name)
+            if is_definition(os.path.relpath(file, folder).replace(os.sep, "/")) and os.path.isfile(file):
+                found.append(file)
     return sorted(found)
 
 
-def _is_passed_over(path: Path) -> bool:
-    return path.name.endswith((".test.yaml", ".test.yml")) or FUNCTIONS in path.parts[:-1]
+def _is_passed_over(path: str) -> bool:
+    return path.endswith(TEST_SUFFIXES) or FUNCTIONS in path.split(os.sep)[:-1]
 
 
 @dataclass(slots=True)

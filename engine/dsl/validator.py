@@ -143,7 +143,9 @@ class _Check:
 
     def _unknown_dependency(self, scope: Scope, name: str, path: Path) -> None:
         if "${{" in name:
-            self._report(codes.EXPRESSION_HERE, "an expression may not stand here", path, hint="write the id out")
+            self._report(
+                codes.EXPRESSION_HERE, "an expression may not stand here", path, hint="write the id out"
+            )
         elif name in self._outline.by_id:
             other = self._outline.by_id[name].path[0]
             self._report(
