@@ -105,9 +105,14 @@ def _person(text: str) -> tuple[str, str, int]:
 
 
 _ENTRY = {
-    40: re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL),
-    64: re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{32})", re.DOTALL),
+    40: re.compile(rb"([0-7]{5,6}+) ([^\0]++)\0(.{20})", re.DOTALL),
+    64: re.compile(rb"([0-7]{5,6}+) ([^\0]++)\0(.{32})", re.DOTALL),
 }
+# As many whole entries as there are: where they end, an entry begins.
+_ENTRIES = {digits: re.compile(b"(?:%b)*+" % each.pattern, re.DOTALL) for digits, each in _ENTRY.items()}
+
+
+_Raw = tuple[bytes, bytes, bytes]
 
 
 def parse_tree(content: bytes, digits: int = 40) -> dict[str, Entry]:
@@ -115,7 +120,7 @@ def parse_tree(content: bytes, digits: int = 40) -> dict[str, Entry]:
     return _entries(_ENTRY[digits].findall(content))
 
 
-def _entries(raw: Iterable[tuple[bytes, bytes, bytes]]) -> dict[str, Entry]:
+def _entries(raw: Iterable[_Raw]) -> dict[str, Entry]:
     return {
         name.decode("utf-8", "surrogateescape"): Entry(int(mode, 8), sha.hex()) for mode, name, sha in raw
     }
@@ -145,9 +150,9 @@ def _walk(
         return
     if depth > MAX_DEPTH:
         raise TreeTooLarge(f"more than {MAX_DEPTH} levels of folders")
-    # Most entries are the same: sets of raw entries say which are not, before anything is done for each.
-    raw_before = set(_ENTRY[len(old)].findall(read(old))) if old else set()
-    raw_now = set(_ENTRY[len(new)].findall(read(new))) if new else set()
+    raw_before, raw_now = _without_the_same(
+        read(old) if old else b"", read(new) if new else b"", len(old or new)
+    )
     before, now = _entries(raw_before - raw_now), _entries(raw_now - raw_before)
     for name in sorted(before.keys() | now.keys()):
         left, right = before.get(name), now.get(name)
@@ -160,6 +165,38 @@ def _walk(
         right_leaf = right if right and not right.is_tree else None
         if left_leaf != right_leaf:
             yield path, (left_leaf, right_leaf)
+
+
+def _without_the_same(old: bytes, new: bytes, digits: int) -> tuple[set[_Raw], set[_Raw]]:
+    """The raw entries of two tree objects, without those that both begin with and most that both end with.
+
+    Most commits change one file of a folder of thousands: comparing bytes is what costs least there.
+    """
+    entry = _ENTRY[digits]
+    begin = _begin_of_difference(old, new, digits)
+    # The first entry that differs may be changed, added or removed: behind it, the rest may be the same bytes.
+    left, right = entry.match(old, begin), entry.match(new, begin)
+    for i, j in ((left, right), (None, right), (left, None)):
+        after_old, after_new = (i.end() if i else begin), (j.end() if j else begin)
+        if len(old) - after_old == len(new) - after_new and old[after_old:] == new[after_new:]:
+            return (
+                set(entry.findall(old, begin, after_old)),
+                set(entry.findall(new, begin, after_new)),
+            )
+    return set(entry.findall(old, begin)), set(entry.findall(new, begin))
+
+
+def _begin_of_difference(old: bytes, new: bytes, digits: int) -> int:
+    """Where the first entry that is not in both begins."""
+    low, high = 0, min(len(old), len(new)) + 1
+    while high - low > 1:  # old[:low] == new[:low] always holds, old[:high] == new[:high] never
+        middle = (low + high) // 2
+        if old[low:middle] == new[low:middle]:
+            low = middle
+        else:
+            high = middle
+    found = _ENTRIES[digits].match(old, 0, low)
+    return found.end() if found else 0
 
 
 def folder_entry(read: Callable[[str], bytes], root: str, folder: str) -> Entry | None:

@@ -49,6 +49,8 @@ _MAX_FILE = 8 * 1024**3
 """Bytes: no single file that git writes (a pack) may be larger."""
 _MAX_STDERR = 64 * 1024
 _MAX_STDOUT = 256 * 1024 * 1024
+# The folder of one commit is looked at again as the one before the next.
+_TREES_KEPT = 8
 _MAX_TREE = 64 * 1024 * 1024
 _FETCHES_BETWEEN_MAINTENANCE = 200
 
@@ -360,6 +362,7 @@ class Reader:
         self._in: IO[bytes] = process.stdin
         self._out: IO[bytes] = process.stdout
         self._ref = ref
+        self._trees: dict[str, bytes] = {}
 
     def tip(self) -> str:
         """The commit that the branch is at."""
@@ -372,9 +375,13 @@ class Reader:
         """The commit `sha`."""
         return parse_commit(sha, self._need(sha, "commit"))
 
-    def has(self, sha: str) -> bool:
-        """Whether the object is in the mirror. Reads it: for trees and commits."""
-        return self._one(sha)[2] is not None
+    def has_tree(self, sha: str) -> bool:
+        """Whether the tree is in the mirror."""
+        try:
+            self._tree(sha)
+        except SourceError:
+            return False
+        return True
 
     def folder(self, commit: CommitObject, folder: str) -> Entry | None:
         """What stands at `folder` in a commit's tree."""
@@ -396,7 +403,12 @@ class Reader:
                 yield content
 
     def _tree(self, sha: str) -> bytes:
-        return self._need(sha, "tree")
+        if sha not in self._trees:
+            content = self._need(sha, "tree")
+            while len(self._trees) >= _TREES_KEPT:
+                del self._trees[next(iter(self._trees))]
+            self._trees[sha] = content
+        return self._trees[sha]
 
     def _need(self, sha: str, kind: str) -> bytes:
         _, found, content = self._one(sha)

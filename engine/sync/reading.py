@@ -61,7 +61,7 @@ def needs_listing(reader: Reader, cursor: Cursor, folder: str) -> bool:
     """Whether there is no old tree to compare with: the source's folder changed, or a forced push took the tree away."""
     if cursor.live_seq == 0 or not cursor.live_tree:
         return False
-    return cursor.folder != folder or not reader.has(cursor.live_tree)
+    return cursor.folder != folder or not reader.has_tree(cursor.live_tree)
 
 
 def read_commit(

@@ -16,8 +16,8 @@ _log = structlog.get_logger(__name__)
 
 # Milliseconds.  git writes a ref by one rename, so there is little to gather; a step is also how often the watching
 # thread wakes up while nothing happens.
-_STEP = 20
-_DEBOUNCE = 100
+_STEP = 10
+_DEBOUNCE = 50
 # How often folders that have come, gone or been replaced are looked for.
 _LOOK_AGAIN = 5000
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.sync.git_objects import Entry, TreeTooLarge, diff_trees, folder_entry, parse_commit, parse_tree
 
@@ -60,6 +62,27 @@ def test_folders_that_are_the_same_are_not_entered() -> None:
         "y": (None, Entry(0o100644, sha(9))),
     }
     assert same not in trees.read
+
+
+@given(
+    st.dictionaries(st.integers(0, 30), st.integers(0, 3), max_size=20),
+    st.dictionaries(st.integers(0, 30), st.integers(0, 3), max_size=20),
+)
+def test_two_trees_differ_by_what_their_entries_say(old: dict[int, int], new: dict[int, int]) -> None:
+    ids = ["00" * 20, "2030" * 10, "31303036343420610000" + "ab" * 10, "ff" * 20]
+
+    def tree(entries: dict[int, int]) -> bytes:
+        return raw(*(("100644", f"f{name:02}", ids[content]) for name, content in sorted(entries.items())))
+
+    trees = {sha(1): tree(old), sha(2): tree(new)}
+    found = diff_trees(trees.__getitem__, sha(1), sha(2))
+    expected = {f"f{name:02}" for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    assert set(found) == expected
+    for name in expected:
+        before, now = found[name]
+        number = int(name[1:])
+        assert (before.sha if before else None) == (ids[old[number]] if number in old else None)
+        assert (now.sha if now else None) == (ids[new[number]] if number in new else None)
 
 
 def test_a_file_that_becomes_a_folder_is_gone_and_its_files_are_new() -> None:
