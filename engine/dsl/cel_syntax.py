@@ -136,7 +136,7 @@ def parse(source: str) -> tuple[Any, dict[int, int]]:
     if bad := next((i for i, c in enumerate(source) if "\ud800" <= c <= "\udfff" or c == "\0"), None):
         raise ExpressionSyntaxError("a character that no expression can hold", bad)
     try:
-        serialised = _environment(()).compile(source, disable_check=True).serialize()
+        serialised = _common_environment().compile(source, disable_check=True).serialize()
         packed = cel_wire.decode(_MESSAGES["Any"], serialised)
         parsed = cel_wire.decode(_MESSAGES["ParsedExpr"], packed.value)
     except cel_wire.DecodeError:
@@ -205,8 +205,12 @@ def _with_types_for_names(source: str, names: dict[str, str]) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _type_in_words(source: str) -> str:
-    names = tuple((word, kind) for kind, word in _WORD_OF_TYPE.items())
-    return _result_type(str(_environment(names).compile(source).return_type()))
+    return _result_type(str(_common_environment().compile(source).return_type()))
+
+
+def _common_environment() -> Any:
+    """The environment that serves for all parsing, where names do not matter, and nearly all checking."""
+    return _environment(tuple((word, kind) for kind, word in _WORD_OF_TYPE.items()))
 
 
 def _result_type(name: str) -> str:
