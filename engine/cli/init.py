@@ -46,18 +46,24 @@ def run(args: argparse.Namespace) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8")
         print(f"wrote {file}")
-    if not _is_in_repository(folder):
+    root = _repository_of(folder)
+    if root is None:
         _git(folder, "init", "--quiet", "--initial-branch", "main")
         print(f"made {folder} a git repository with branch main")
-    shown = "." if folder == Path(".") else str(folder)
+    _say_what_is_next(folder, root or folder.resolve())
+    return 0
+
+
+def _say_what_is_next(folder: Path, root: Path) -> None:
+    own = folder.resolve()
+    watched = "--repo ." if root == own else f"--repo {root} --folder {(own / 'workflows').relative_to(root)}"
     print("\nnext:")
     if folder != Path("."):
-        print(f"  cd {shown}")
-    print("  pinflow validate")
+        print(f"  cd {folder}")
+    print("  pinflow validate workflows")
     print('  git add --all && git commit --message "First workflow"')
-    print("  pinflow up --repo .                      (it keeps the terminal; go on in another one)")
+    print(f"  pinflow up {watched}    (it keeps the terminal; go on in another one)")
     print("  pinflow run hello -i name=Ada --wait")
-    return 0
 
 
 def starter() -> dict[str, str]:
@@ -68,8 +74,9 @@ def starter() -> dict[str, str]:
     return contents
 
 
-def _is_in_repository(folder: Path) -> bool:
-    return any((place / ".git").exists() for place in (folder.resolve(), *folder.resolve().parents))
+def _repository_of(folder: Path) -> Path | None:
+    own = folder.resolve()
+    return next((place for place in (own, *own.parents) if (place / ".git").exists()), None)
 
 
 def _git(folder: Path, *arguments: str) -> None:

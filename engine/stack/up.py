@@ -295,7 +295,10 @@ class Stack:
 
 def say(text: str) -> None:
     """One line of what happens, with the time of day."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+    try:
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+    except OSError:
+        pass  # nobody reads any more (`pinflow up | head`); the stack goes on
 
 
 def source_name(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -212,3 +213,23 @@ def _temporal(server: EmbeddedTemporal, *words: str) -> str:
         [temporal_program(), *words, "--address", server.address], capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+async def test_an_orphan_that_does_not_answer_yet_is_not_doubled(server: EmbeddedPostgres) -> None:
+    await server.start()
+    os.kill(server.pid, signal.SIGSTOP)  # accepts connections, answers none: as one that still recovers
+    heir = EmbeddedPostgres(server.folder)
+    starting = asyncio.create_task(heir.start())
+    await _until_it_says(server, "lock file|shared memory")
+
+    os.kill(server.pid, signal.SIGCONT)
+    await starting
+
+    assert heir.pid == server.pid
+
+
+async def _until_it_says(server: EmbeddedPostgres, pattern: str) -> None:
+    deadline = time.monotonic() + 40
+    while not re.search(pattern, server.log.read_text()):
+        assert time.monotonic() < deadline, server.log.read_text()
+        await asyncio.sleep(0.05)
