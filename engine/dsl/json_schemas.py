@@ -15,6 +15,8 @@ Schema: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str | int, ...]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+MAX_PATTERN = 200_000
+"""Bytes of one compiled pattern: with a bound on the file this is one on all of them."""
 MAX_EXPANDED = 20_000
 """Subschemas after every `$ref` is written out: what one validation may have to look at."""
 
@@ -47,7 +49,7 @@ def compile_schema(schema: Schema) -> jsonschema_rs.Draft202012Validator:
     """A validator that fetches nothing and cannot be slowed down by a pattern. Raises SchemaFault."""
     try:
         return jsonschema_rs.Draft202012Validator(
-            schema, offline=True, pattern_options=jsonschema_rs.RegexOptions(size_limit=1_000_000)
+            schema, offline=True, pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN)
         )
     except jsonschema_rs.ValidationError as error:
         raise SchemaFault(_first_line(error.message), tuple(error.instance_path)) from None
@@ -61,10 +63,12 @@ def check_user_schema(schema: Schema) -> list[SchemaFault]:
     Beyond the meta-schema: references stay inside of the schema and never lead back to where they came
     from, and the whole, with every reference written out, stays below `MAX_EXPANDED` subschemas.
     """
-    faults = [
-        SchemaFault(_meta_message(error), tuple(error.instance_path))
-        for error in _meta_schema().iter_errors(schema)
-    ]
+    faults: list[SchemaFault] = []
+    if not _meta_schema().is_valid(schema):
+        faults = [
+            SchemaFault(_meta_message(error), tuple(error.instance_path))
+            for error in _meta_schema().iter_errors(schema)
+        ]
     if not faults:
         try:
             _Expansion(schema).count(schema, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from engine.dsl import codes, words
@@ -24,11 +25,17 @@ _KINDS = {
 
 
 def check_structure(document: Document) -> tuple[list[Problem], Any]:
-    """The problems of the document's shape, and its data without what is wrong in it."""
-    errors = list(_validator().iter_errors(document.data))
+    """The problems of the document's shape, and its data without what is wrong in it.
+
+    With more problems than are told the data is None: it is not known what else is wrong in it.
+    """
+    # Some more errors than problems are told: several may come of one fault.
+    errors = list(islice(_validator().iter_errors(document.data), 3 * words.MAX_PROBLEMS + 1))
     if not errors:
         return [], document.data
     problems, bad = explain(document, errors, workflow_schema(), ())
+    if len(errors) > 3 * words.MAX_PROBLEMS or len(problems) > words.MAX_PROBLEMS:
+        return problems, None
     return problems, _without_unknown_tasks(pruned(document.data, bad), bad)
 
 
@@ -76,6 +83,8 @@ def explain(
         path = (*base, *error.instance_path)
         for problem in _Explanation(document, error, schema, path).problems(bad):
             problems[problem] = None
+            if len(problems) > words.MAX_PROBLEMS:
+                return list(problems), bad
     return list(problems), bad
 
 
