@@ -7,7 +7,9 @@ import asyncio
 import importlib
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.table import Row, markdown
@@ -29,15 +31,23 @@ def main() -> int:
     args = parser.parse_args()
     # Found by the entry point beside it, as a package of somebody else's would be.
     sys.path.append(str(Path(__file__).parent / "plugin"))
-    size = "quick slice: its figures mean nothing" if args.quick else "full size"
+    with tempfile.TemporaryDirectory(prefix="pinflow-bench-bytecode-") as bytecode:
+        # Every process starts from compiled files, as an installed program does, whatever the machine's settings.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = bytecode
+        return _all(args.only or SECTIONS, args.quick)
+
+
+def _all(sections: Sequence[str], quick: bool) -> int:
+    size = "quick slice: its figures mean nothing" if quick else "full size"
     print(f"{size}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}\n", flush=True)
     rows: list[Row] = []
     failed: list[str] = []
-    for name in args.only or SECTIONS:
+    for name in sections:
         begin = time.monotonic()
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
         try:
-            found = _run(name, args.quick)
+            found = _run(name, quick)
         except Exception as error:
             failed.append(f"{name}: {type(error).__name__}: {error}")
             print("FAILED", file=sys.stderr, flush=True)

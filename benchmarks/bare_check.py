@@ -1,22 +1,35 @@
-"""The limit of `pinflow validate`: parse every file of a folder and hold it against the schema, and nothing else."""
+"""The limit of checking definitions: parse every file and hold it against the schema, and nothing else."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jsonschema_rs
 import yaml
 
 
-def main(schema: str, folder: str) -> None:
-    """Check all; exit code 1 if one is not valid."""
-    validator = jsonschema_rs.validator_for(json.loads(Path(schema).read_bytes()))
-    for path in sorted(Path(folder).rglob("*.yaml")):
-        if not validator.is_valid(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)):
-            sys.exit(1)
+def parse_and_validate(batch: Sequence[tuple[str, bytes]], schema: str) -> list[str]:
+    """The names in a batch of definitions (path, text). Raises ValueError for one that is not valid."""
+    validator = _validator(schema)
+    names: list[str] = []
+    for path, text in batch:
+        found = yaml.load(text, Loader=yaml.CSafeLoader)
+        if not validator.is_valid(found):
+            raise ValueError(f"{path} is not valid")
+        names.append(found["name"])
+    return names
+
+
+@cache
+def _validator(schema: str) -> Any:
+    return jsonschema_rs.validator_for(json.loads(Path(schema).read_bytes()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    files = sorted(Path(sys.argv[2]).rglob("*.yaml"))
+    parse_and_validate([(str(path), path.read_bytes()) for path in files], sys.argv[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import json
 import multiprocessing
 import shutil
 import subprocess
@@ -20,10 +19,9 @@ from pathlib import Path
 from statistics import median
 
 import asyncpg
-import jsonschema_rs
-import yaml
 
 from benchmarks import repositories
+from benchmarks.bare_check import parse_and_validate
 from benchmarks.servers import ROOT, folder
 from benchmarks.table import Pair, Row, at_most, seconds
 from engine.settings import SourceSettings
@@ -101,11 +99,11 @@ async def _limit(place: Path, url: str, repository: Repository, size: int) -> fl
     await connection.execute(_TABLES)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        await asyncio.gather(*(_in(pool, [], ROOT) for _ in range(PROCESSES * 2)))
+        await asyncio.gather(*(_in(pool, []) for _ in range(PROCESSES * 2)))
         begin = time.perf_counter()
         files = await asyncio.to_thread(_read, place, repository)
         batches = [files[at : at + BATCH] for at in range(0, len(files), BATCH)]
-        names = list(itertools.chain(*await asyncio.gather(*(_in(pool, each, ROOT) for each in batches))))
+        names = list(itertools.chain(*await asyncio.gather(*(_in(pool, each) for each in batches))))
         async with connection.transaction():
             await _copy(connection, files, names)
         taken = time.perf_counter() - begin
@@ -115,8 +113,9 @@ async def _limit(place: Path, url: str, repository: Repository, size: int) -> fl
     return taken
 
 
-async def _in(pool: ProcessPoolExecutor, batch: Sequence[tuple[str, bytes]], root: Path) -> list[str]:
-    return await asyncio.get_running_loop().run_in_executor(pool, parse_and_validate, batch, root)
+async def _in(pool: ProcessPoolExecutor, batch: Sequence[tuple[str, bytes]]) -> list[str]:
+    schema = str(ROOT / "schemas/workflow.schema.json")
+    return await asyncio.get_running_loop().run_in_executor(pool, parse_and_validate, batch, schema)
 
 
 def _read(mirror: Path, repository: Repository) -> list[tuple[str, bytes]]:
@@ -139,23 +138,6 @@ def _read(mirror: Path, repository: Repository) -> list[tuple[str, bytes]]:
         files.append((line[3].decode(), out[end + 1 : end + 1 + length]))
         at = end + length + 2
     return files
-
-
-_validators: list[jsonschema_rs.Validator] = []
-
-
-def parse_and_validate(batch: Sequence[tuple[str, bytes]], root: Path) -> list[str]:
-    """The names in a batch of definitions. Runs in a child."""
-    if not _validators:
-        schema = json.loads((root / "schemas/workflow.schema.json").read_bytes())
-        _validators.append(jsonschema_rs.validator_for(schema))
-    names: list[str] = []
-    for path, text in batch:
-        found = yaml.load(text, Loader=yaml.CSafeLoader)
-        if not _validators[0].is_valid(found):
-            raise ValueError(f"{path} is not valid")
-        names.append(found["name"])
-    return names
 
 
 async def _copy(
