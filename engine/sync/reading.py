@@ -11,7 +11,8 @@ from engine.registry.revisions import Bundle, Commit, Cursor, LiveDefinition
 from engine.sync import plan
 from engine.sync import problems as codes
 from engine.sync.git_objects import CommitObject, Entry, TreeTooLarge
-from engine.sync.git_source import Mirror, Reader
+from engine.sync.git_reader import Reader
+from engine.sync.mirror import Mirror
 
 MAX_TEXT = 1024 * 1024
 """Bytes of a file that are read at all; the language's own limit is lower and gives the better message."""

@@ -26,8 +26,9 @@ from engine.storage import blobs, registry, sources
 from engine.storage.database import Database
 from engine.sync import conditions, plan, problems, reading
 from engine.sync.checker import Answer, Checker, Question
-from engine.sync.git_source import Mirror, Reader
+from engine.sync.git_reader import Reader
 from engine.sync.git_urls import shown_url
+from engine.sync.mirror import Mirror
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")

@@ -14,8 +14,9 @@ import pytest
 
 from engine.errors import SourceError
 from engine.settings import SourceSettings
-from engine.sync import git_source
-from engine.sync.git_source import Mirror, Reader
+from engine.sync import mirror as mirrors
+from engine.sync.git_reader import Reader
+from engine.sync.mirror import Mirror
 from tests.support.git import Repository
 
 Open = Callable[..., Mirror]
@@ -233,7 +234,7 @@ def test_no_message_holds_a_credential(open_mirror: Open) -> None:
 def test_a_server_that_never_answers_is_left_with_all_its_processes(
     open_mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(git_source, "FIRST_FETCH_LIMIT", 1.0)
+    monkeypatch.setattr(mirrors, "FIRST_FETCH_LIMIT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         mirror = open_mirror(url=f"https://127.0.0.1:{server.getsockname()[1]}/x.git")
         began = time.monotonic()

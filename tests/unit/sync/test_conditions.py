@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from engine.sync import conditions, git_source, problems
+from engine.sync import conditions, git_said, problems
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,11 +22,11 @@ def test_every_reason_belongs_to_a_condition_and_says_what_to_do() -> None:
     assert all(reason.meaning and reason.action for reason in conditions.REASONS.values())
 
 
-def test_every_reason_that_git_source_gives_is_listed() -> None:
-    assert {reason for reason, _ in git_source._SAID} <= set(conditions.REASONS)
-    source = (ROOT / "engine/sync/git_source.py").read_text("utf-8")
-    used = set(re.findall(r"conditions\.([A-Z_]+)\b", source)) - {"REASONS"}
-    assert {getattr(conditions, name) for name in used} <= set(conditions.REASONS)
+def test_every_reason_that_an_error_gives_is_listed() -> None:
+    assert {reason for reason, _ in git_said.REASONS_SAID} <= set(conditions.REASONS)
+    sources = "".join(file.read_text("utf-8") for file in (ROOT / "engine/sync").glob("*.py"))
+    used = set(re.findall(r"(?:reason=|error\(|Standing\([^)]*)conditions\.([A-Z_]+)\b", sources))
+    assert {getattr(conditions, name) for name in used} <= {*conditions.REASONS, *conditions.CONDITIONS}
 
 
 def test_every_code_of_a_problem_has_a_meaning() -> None:

@@ -1,0 +1,46 @@
+"""What git says on stderr when it fails, as one of the reasons of `conditions.py`."""
+
+from __future__ import annotations
+
+import re
+
+from engine.sync import conditions
+
+# What git says, in the order in which it is looked for.  LC_ALL=C keeps the words.
+REASONS_SAID: tuple[tuple[str, str], ...] = (
+    (conditions.BRANCH_NOT_FOUND, r"couldn't find remote ref"),
+    (conditions.TIMED_OUT, r"Operation too slow|timed out|Timeout"),
+    (
+        conditions.NETWORK,
+        r"Could not resolve host|Connection refused|Failed to connect|Couldn't connect|unreachable|No route to host"
+        r"|Connection reset|early EOF|hung up unexpectedly|unexpected disconnect|SSL|returned error: 5\d\d|RPC failed",
+    ),
+    (
+        conditions.ACCESS_DENIED,
+        r"Authentication failed|could not read (Username|Password)|Permission denied|Host key verification failed"
+        r"|returned error: 40[13]|terminal prompts disabled",
+    ),
+    (
+        conditions.REPOSITORY_NOT_FOUND,
+        r"[Rr]epository .*not found|does not appear to be a git repository|does not exist|not a git repository"
+        r"|returned error: 404",
+    ),
+    (conditions.INVALID_SOURCE, r"transport '.*' not allowed"),
+    (conditions.MIRROR_BROKEN, r"No space left|Disk quota|File too large|File size limit"),
+    (conditions.UNSAFE_OBJECTS, r"fsck error|error: object [0-9a-f]{40,64}: |hasDot|gitmodules"),
+)
+
+
+def why(stderr: str) -> str | None:
+    """The reason in what git said, or None if it is no known one."""
+    for reason, pattern in REASONS_SAID:
+        if re.search(pattern, stderr):
+            return reason
+    return None
+
+
+def last_words(stderr: str) -> str:
+    """The lines that say why it failed, four at most."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines
+    return "; ".join(told[:4]) or "git failed without a word"
