@@ -7,8 +7,9 @@ and importing pydantic-settings would triple the time of a hook).
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,6 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore")
 
     database_url: str = "postgresql+asyncpg://pinflow:pinflow@127.0.0.1:5433/pinflow"
+    """`postgresql://user:password@host:port/database`."""
     temporal_address: str = "127.0.0.1:7233"
     temporal_namespace: str = "default"
     task_queue: str = "pinflow"
@@ -64,3 +66,13 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     drain_timeout: float = Field(default=20.0, gt=0)
     """Seconds a process that is asked to stop gives to what is under way."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _for_our_driver(cls, url: str) -> str:
+        """Take the spelling that everybody uses as well, and refuse what is no Postgres at the door."""
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
+            raise ValueError("must be postgresql://user:password@host:port/database")
+        _ = urlsplit(url).port  # raises ValueError for one that is no number or out of range
+        return f"postgresql+asyncpg://{rest}"

@@ -52,8 +52,15 @@ def add_output_option(parser: argparse.ArgumentParser) -> None:
 def add_limit_option(parser: argparse.ArgumentParser, default: int = 50) -> None:
     """`--limit N`, on every listing."""
     parser.add_argument(
-        "--limit", type=int, default=default, metavar="N", help=f"at most N rows (default {default})"
+        "--limit", type=_positive, default=default, metavar="N", help=f"at most N rows (default {default})"
     )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 def show_list(args: argparse.Namespace, items: Iterable[Any], columns: Sequence[Column], empty: str) -> int:

@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where everything is kept (default .pinflow)",
     )
     parser.add_argument(
-        "--port", type=int, default=0, help="port of the API (default 8000, another if that is taken)"
+        "--port", type=_port, default=0, help="port of the API (default 8000, another if that is taken)"
     )
     parser.add_argument(
         "--separate",
@@ -43,6 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="API, worker and sync as a process each, as in production (more memory)",
     )
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError("must be from 1 to 65535")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:

@@ -53,7 +53,7 @@ class Stack:
     """One folder's stack. `run` starts it and returns when it has been asked to end and has drained."""
 
     def __init__(self, data: Path, source: SourceChoice, *, port: int = 0, separate: bool = False) -> None:
-        self.data = data.resolve()
+        self.data = _usable(data)
         self._source = source
         self._wanted_port = port
         self._separate = separate
@@ -100,7 +100,6 @@ class Stack:
             await self._stop(signals)
 
     def _take_folder(self) -> None:
-        self.data.mkdir(parents=True, exist_ok=True)
         if not self._lock.acquire():
             other = self._lock.read()
             raise Conflict(
@@ -291,6 +290,21 @@ class Stack:
         lines += [f"  {name:<9} {value}" for name, value in facts]
         lines += ["", "  next: pinflow sync status · pinflow workflows ls · pinflow run NAME --wait", ""]
         return "\n".join(lines)
+
+
+def _usable(data: Path) -> Path:
+    """The folder, made if it is not there. Raises `Misconfigured` if it cannot be made or written."""
+    folder = data.expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise Misconfigured(
+            f"{folder} cannot be made: {error.strerror}", hint="choose another with --data"
+        ) from error
+    if not usable:
+        raise Misconfigured(f"{folder} cannot be written", hint="choose another with --data")
+    return folder
 
 
 def say(text: str) -> None:

@@ -66,3 +66,10 @@ def test_a_folder_belongs_to_one_stack(tmp_path: Path) -> None:
 
     first.let_go()
     Stack(tmp_path, SourceChoice())._take_folder()
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/below", "/proc/nowhere"])
+def test_a_data_folder_that_cannot_be_is_told(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a-file").touch()
+    with pytest.raises(Misconfigured, match="--data"):
+        Stack(tmp_path / place, SourceChoice())
