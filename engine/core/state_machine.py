@@ -209,7 +209,7 @@ class Brain:
         if len(run.cancels) == 1:
             run.cancelled_by = event.by
             run.cancel_reason = event.reason
-            if run.phase == TASKS and not run.cut:
+            if run.phase == TASKS:
                 self._cut("cancelled")
             return
         run.skip_cleanup = True
@@ -356,8 +356,10 @@ class Brain:
             self._stop(sorted(self._floor.open))
 
     def _cut(self, why: Cut) -> None:
-        """End the phase under way: nothing new at all, and what runs is asked to end."""
+        """End the phase under way: nothing new at all, and what runs is asked to end. The first reason is the one that counts."""
         run = self._run
+        if run.cut:
+            return
         run.cut = why
         for position in self._scope.positions:
             if run.records[position].status == "PENDING":

@@ -94,6 +94,7 @@ class TaskExecutor:
         self._execution_id = execution_id
         self._deliver = deliver
         self._activities: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._unwanted: set[str] = set()
         self._timers: dict[str, asyncio.Future[None]] = {}
         self._opened = workflow.time()
         self._inline = 0
@@ -111,6 +112,7 @@ class TaskExecutor:
             case CancelActivity():
                 handle = self._activities.get(command.task)
                 if handle is not None:
+                    self._unwanted.add(command.task)
                     handle.cancel()
             case StartTimer():
                 self._start_timer(command)
@@ -188,6 +190,8 @@ class TaskExecutor:
         if is_cancelled_exception(error):
             return ActivityCancelled(command.task, at)
         if _worker_was_lost(error):
+            if command.task in self._unwanted:  # the worker was lost before it could say that it had stopped
+                return ActivityCancelled(command.task, at)
             if lost < LOST_WORKERS:
                 self._start(command, lost + 1)
                 return None

@@ -49,6 +49,20 @@ async def test_a_task_that_loses_every_worker_fails(on_stage: Stage, monkeypatch
     assert on_stage.ledger.started() == ["a"] * 4
 
 
+async def test_a_cancelled_task_whose_worker_is_lost_is_not_started_again(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_executor, "HEARTBEAT", 1.0)
+    handle = await on_stage.start(definition(task("a", config={"mute": 1}), finally_=[task("unlock")]))
+    await until(handle, "a", "RUNNING")
+    while not on_stage.ledger.attempts:
+        await asyncio.sleep(0.02)
+    await handle.cancel()
+    assert isinstance(await ended(handle), CancelledError)
+    assert on_stage.ledger.started() == ["a", "unlock"]
+    assert on_stage.statuses() == {"a": "CANCELLED", "unlock": "COMPLETED"}
+
+
 async def test_a_long_run_goes_on_in_fresh_histories(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -266,6 +266,15 @@ def test_the_timeout_of_the_run_ends_it_and_leaves_room_for_the_clean_up() -> No
     assert error_of(run) == ("RunTimedOut", "")
 
 
+def test_a_run_that_was_cancelled_first_is_cancelled_though_its_time_passes_meanwhile() -> None:
+    run = Run(definition(task("a"), timeout=30.0, on_failure=[task("alert")]))
+    run.cancel()
+    run.fire("run")
+    run.cancelled("a")
+    assert run.statuses()["alert"] == "SKIPPED:condition"
+    assert status_of(run) == "CANCELLED"
+
+
 def test_the_timer_of_the_run_is_forgotten_when_the_clean_up_begins() -> None:
     run = Run(definition(task("a"), timeout=30.0, finally_=[task("unlock")]))
     run.complete("a")
