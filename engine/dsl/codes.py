@@ -51,6 +51,7 @@ MAY_BE_MISSING = "MAY_BE_MISSING"
 NOT_BOOLEAN = "NOT_BOOLEAN"
 
 # Files
+TOO_MANY = "TOO_MANY"
 UNREADABLE = "UNREADABLE"
 
 ALL = frozenset(name for name in dir() if name.isupper() and name != "ALL")

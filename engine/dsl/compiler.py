@@ -51,10 +51,17 @@ def compile_definition(definition: dict[str, Any], types: ActivityTypes | None =
         problems.append(Problem(code, message, path=".".join(map(str, path)), hint=hint))
 
     outline = Outline(definition, types or ActivityTypes.default())
-    compiled = Compiler(definition, outline, report).compile()
+    try:
+        compiled = Compiler(definition, outline, report).compile()
+    except TooManyExpressions:
+        compiled = {}
     if problems:
         raise InvalidDefinition(problems)
     return compiled
+
+
+class TooManyExpressions(Exception):
+    """The definition is refused, and the rest of it is not looked at."""
 
 
 class Compiler:
@@ -250,6 +257,12 @@ class Compiler:
             )
         key, environment = self._naming.beside(info)
         known = self._known.get((src, key))
+        if known is None and len(self._known) >= words.MAX_EXPRESSIONS:
+            self._report(
+                codes.BOUNDS, f"more than {words.MAX_EXPRESSIONS} different expressions", path,
+                hint="split the workflow", offset=offset,
+            )  # fmt: skip
+            raise TooManyExpressions
         if known is None:
             try:
                 checked = compile_expression(src, environment)

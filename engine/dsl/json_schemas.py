@@ -16,7 +16,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 MAX_PATTERN = 200_000
-"""Bytes of one compiled pattern: with a bound on the file this is one on all of them."""
+"""Bytes of one compiled pattern."""
+MAX_PATTERNS = 500
 MAX_EXPANDED = 20_000
 """Subschemas after every `$ref` is written out: what one validation may have to look at."""
 
@@ -118,6 +119,7 @@ class _Expansion:
         self._root = root
         self._known: dict[int, int] = {}
         self._open: set[int] = set()
+        self._patterns = 0
 
     def count(self, schema: Any, path: Path) -> int:
         if not isinstance(schema, dict):
@@ -145,6 +147,9 @@ class _Expansion:
             raise SchemaFault(
                 "another `$schema` than draft 2020-12", (*path, "$schema"), "leave `$schema` out"
             )
+        self._patterns += ("pattern" in schema) + len(schema.get("patternProperties", ()))
+        if self._patterns > MAX_PATTERNS:
+            raise SchemaFault(f"more than {MAX_PATTERNS} patterns", path)
         total = 1
         for inner, child in subschemas(schema):
             cost = self.count(child, path + inner)

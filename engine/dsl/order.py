@@ -54,17 +54,6 @@ class Order:
         """The ids of a mask, in the order of the definition."""
         return (node.id for position, node in enumerate(self.nodes) if mask >> position & 1)
 
-    def width(self) -> int:
-        """How many tasks can be under way at once, at most (an upper bound: the largest layer, or more)."""
-        depth: dict[int, int] = {}
-        layers: dict[int, int] = {}
-        for position in self.sorted:
-            depth[position] = 1 + max(
-                (depth[d] for d in self.nodes[position].depends_on if d in depth), default=0
-            )
-            layers[depth[position]] = layers.get(depth[position], 0) + 1
-        return max(layers.values(), default=0)
-
     def _look_back(self, position: int) -> None:
         node = self.nodes[position]
         ancestors = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.dsl import bounds, codes, json_schemas, words
 from engine.dsl.activity_types import ActivityTypes
-from engine.dsl.compiler import HUMAN_APPROVAL, Compiler
+from engine.dsl.compiler import HUMAN_APPROVAL, Compiler, TooManyExpressions
 from engine.dsl.durations import DurationError, parse_duration
 from engine.dsl.loader import Document, Path, shown
 from engine.dsl.outline import Outline, OutlineTask, Scope
@@ -31,10 +31,30 @@ class WorkflowValidator:
         problems, data = check_structure(document)
         if not isinstance(document.data, dict):
             return problems, None
-        check = _Check(document, data, self._types, problems)
-        compiled = check.run()
-        ordered = sorted(dict.fromkeys(problems), key=lambda p: (p.line, p.column))
-        return ordered, None if ordered else compiled
+        if data is None:
+            return _told(document, problems), None
+        compiled = None
+        try:
+            compiled = _Check(document, data, self._types, problems).run()
+        except (_TooMany, TooManyExpressions):
+            pass  # what was found until then is told
+        told = _told(document, problems)
+        return told, None if told else compiled
+
+
+def _told(document: Document, problems: list[Problem]) -> list[Problem]:
+    """The problems in the order of the text, each once, and no more than somebody reads."""
+    ordered = sorted(dict.fromkeys(problems), key=lambda p: (p.line, p.column))
+    if len(ordered) > words.MAX_PROBLEMS:
+        ordered = ordered[: words.MAX_PROBLEMS]
+        ordered.append(
+            document.problem(codes.TOO_MANY, f"only the first {words.MAX_PROBLEMS} problems are told")
+        )
+    return ordered
+
+
+class _TooMany(Exception):
+    """More problems than are told: the search ends."""
 
 
 def _keep_version_as_written(document: Document) -> None:
@@ -79,7 +99,12 @@ class _Check:
         key: bool = False,
         offset: int | None = None,
     ) -> None:
-        self._problems.append(self._document.problem(code, message, path, hint=hint, key=key, offset=offset))
+        self._add([self._document.problem(code, message, path, hint=hint, key=key, offset=offset)])
+
+    def _add(self, problems: list[Problem]) -> None:
+        self._problems.extend(problems)
+        if len(self._problems) > 2 * words.MAX_PROBLEMS:
+            raise _TooMany
 
     # --- names and order
 
@@ -206,10 +231,21 @@ class _Check:
     def _config(self, task: OutlineTask) -> None:
         """The config of a type that an installed package offers; those of built-in types are in the schema."""
         assert task.info is not None
-        path = (*task.path, "config") if "config" in task.data else task.path
-        errors = list(task.info.config_validator.iter_errors(task.data.get("config", {})))
-        found, _ = explain(self._document, errors, task.info.open_config_schema, path)
-        self._problems.extend(found)
+        try:
+            validator = task.info.config_validator
+        except json_schemas.SchemaFault as fault:
+            self._report(
+                codes.UNKNOWN_ACTIVITY_TYPE,
+                f"the config schema of `{task.info.name}` cannot be used: {fault.message}",
+                (*task.path, "activity_type"), hint="tell those who wrote the package that offers it",
+            )  # fmt: skip
+            return
+        errors = list(validator.iter_errors(task.data.get("config", {})))
+        if errors and "config" not in self._document.data[task.path[0]][task.path[1]]:
+            self._report(codes.MISSING_KEY, "the task needs `config`", task.path)
+            return
+        found, _ = explain(self._document, errors, task.info.open_config_schema, (*task.path, "config"))
+        self._add(found)
 
     def _times(self, data: Mapping[str, Any], path: Path) -> None:
         one, all_ = _seconds(data.get("timeout")), _seconds(data.get("total_timeout"))
@@ -291,17 +327,18 @@ class _Check:
                     codes.JSON_SCHEMA, f"input `{shown(name)}` is required and not declared",
                     ("inputs", "required", inputs["required"].index(name)), hint="add it to `properties`",
                 )  # fmt: skip
-        for name, schema in properties.items():
-            if isinstance(schema, dict) and "default" in schema:
-                self._input_default(inputs, name, schema)
+        defaults = {n: p["default"] for n, p in properties.items() if isinstance(p, dict) and "default" in p}
+        if defaults:
+            self._input_defaults(inputs, defaults)
 
-    def _input_default(self, inputs: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
-        alone: dict[str, Any] = {
-            **schema,
-            **{key: inputs[key] for key in ("$defs", "definitions") if key in inputs},
+    def _input_defaults(self, inputs: dict[str, Any], defaults: dict[str, Any]) -> None:
+        # Without the words that judge the inputs as a whole, which the defaults alone need not satisfy.
+        each: json_schemas.Schema = {
+            key: inputs[key] for key in ("$defs", "definitions", "properties") if key in inputs
         }
-        for error in json_schemas.compile_schema(alone).iter_errors(schema["default"]):
-            path = ("inputs", "properties", name, "default", *error.instance_path)
+        for error in json_schemas.compile_schema(each).iter_errors(defaults):
+            name, *inside = error.instance_path
+            path = ("inputs", "properties", name, "default", *inside)
             self._report(codes.JSON_SCHEMA, f"the default does not fit: {shown(error.message, 200)}", path)
 
     def _json_schema(self, schema: dict[str, Any], path: Path) -> bool:

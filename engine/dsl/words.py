@@ -17,6 +17,10 @@ MAX_TASKS = 5_000
 """Tasks of a definition, those of `on_failure` and `finally` included: what one run's state and history can hold."""
 MAX_IN_FLIGHT = 1_000
 """Half of the 2,000 pending activities that Temporal allows a run; what `max_concurrency` is without a word."""
+MAX_EXPRESSIONS = 5_000
+"""Different expressions of a definition: what can be compiled in about a second."""
+MAX_PROBLEMS = 100
+"""Problems told of one file; nobody reads more, and a hostile file could have one in every byte."""
 MAX_ATTEMPTS = 1_000
 
 RESERVED_IDS = frozenset({"in", "true", "false", "null"})
@@ -29,7 +33,6 @@ DEFAULT_INITIAL_INTERVAL = 1.0
 DEFAULT_BACKOFF = 2.0
 DEFAULT_MAX_INTERVAL = 60.0
 
-TASK_TYPES = ("activity", "wait", "set")
 NOT_YET_TYPES = frozenset({"map", "loop", "group", "workflow", "signal", "end"})
 NOT_YET_KEYS = frozenset({"triggers", "concurrency", "secrets"})
 NOT_YET_TASK_KEYS = frozenset({"cache", "compensate", "concurrency"})

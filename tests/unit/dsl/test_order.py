@@ -69,10 +69,6 @@ def test_each_cycle_is_named_once_and_what_hangs_on_it_is_not() -> None:
     assert made.sorted == [4]
 
 
-def test_width_is_that_of_the_widest_layer() -> None:
-    assert order(Node("a", ()), *(Node(f"b{i}", (0,)) for i in range(9))).width() == 9
-
-
 @given(st.integers(0, 2**32), st.integers(1, 25), st.floats(0, 0.5))
 def test_a_random_graph_is_either_sorted_whole_or_has_a_true_cycle(
     seed: int, size: int, density: float
