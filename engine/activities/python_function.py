@@ -56,8 +56,8 @@ async def PYTHON_FUNCTION(config: PythonFunctionConfig, context: ActivityContext
     if not has_module(files, module) and module.partition(".")[0] not in allowed:
         raise ActivityFailure(
             "FUNCTION_NOT_FOUND",
-            f"module {module!r} is neither in functions/ at commit {context.commit_sha[:12]} "
-            "nor in an installed package that PINFLOW_FUNCTION_PACKAGES allows",
+            f"module {module!r} is not in the folder functions/ beside the definitions at commit "
+            f"{context.commit_sha[:12]}, nor in an installed package that PINFLOW_FUNCTION_PACKAGES allows",
             retryable=False,
         )
     result, printed = await context.workbench.functions.call(

@@ -169,7 +169,7 @@ def _error(reply: http.client.HTTPResponse, content: bytes) -> Exception:
             if reply.status >= 500
             else PinflowError(message, hint=hint)
         )
-    if kind is Unauthenticated and not hint:
+    if kind is Unauthenticated:  # the server speaks to those who write requests themselves
         hint = "set PINFLOW_TOKEN, or call from the folder in which `pinflow up` runs"
     if kind is InvalidInput and said.get("code") == InvalidDefinition.code:
         return InvalidDefinition([Problem(**p) for p in problems], message, hint=hint)

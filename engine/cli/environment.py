@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from engine.errors import Misconfigured
@@ -20,10 +21,18 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = [
-            f"PINFLOW_{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors()
-        ]
+        faults = [f"{_named(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         raise Misconfigured("; ".join(faults), hint="docs/reference/settings.md lists all of them") from error
     except SettingsError as error:
-        raise Misconfigured(str(error), hint="lists and objects are written as JSON") from error
+        found = re.search(r'field "(\w+)"', str(error))
+        name = _named((found[1],)) if found else str(error)
+        raise Misconfigured(
+            f"{name} is not JSON: {error.__cause__}", hint="lists and objects are written as JSON"
+        ) from error
+
+
+def _named(place: tuple[int | str, ...]) -> str:
+    """`PINFLOW_SOURCES[0].url`: the variable, and where in it."""
+    name, *path = place
+    inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return f"PINFLOW_{str(name).upper()}{inside}"

@@ -9,6 +9,8 @@ from engine.cli.client import Client, segment
 from engine.cli.output import (
     add_limit_option,
     add_output_option,
+    paint_status,
+    plain,
     print_facts,
     print_json,
     print_table,
@@ -16,6 +18,8 @@ from engine.cli.output import (
     show_list,
     when,
 )
+
+_SHOWN_APART = ("tasks", "error", "approvals", "version_id")
 
 HELP = """
 Runs and their tasks.
@@ -83,8 +87,12 @@ def _show(args: argparse.Namespace, found: dict[str, Any]) -> int:
         print_json(found)
         return 0
     tasks = found.get("tasks") or []
-    facts = [(name, value) for name, value in found.items() if name != "tasks"]
+    facts = [(name, value) for name, value in found.items() if name not in _SHOWN_APART]
     print_facts([(name, when(value) if name.endswith("_at") else value) for name, value in facts])
+    if error := found.get("error"):
+        print(f"\n{error.get('task') or 'the run'}: {error.get('type')}: {plain(str(error.get('message')))}")
+    for request in found.get("approvals") or []:
+        _show_approval(request)
     if tasks:
         print()
         print_table(
@@ -99,6 +107,17 @@ def _show(args: argparse.Namespace, found: dict[str, Any]) -> int:
             ],
         )
     return 0
+
+
+def _show_approval(request: dict[str, Any]) -> None:
+    asked = plain(request.get("message") or "")
+    print(f"\n{request['task']}: {asked}  {paint_status(request['status'], request['status'])}")
+    for vote in request.get("decisions") or []:
+        said = f": {vote['comment']}" if vote.get("comment") else ""
+        print(plain(f"  {when(vote.get('at'))} {vote['by']} said {vote['decision']}{said}"))
+    if request["status"] == "PENDING":
+        until = f", until {when(request['deadline_at'])}" if request.get("deadline_at") else ""
+        print(f"  answer it{until}: pinflow approvals approve {request['id']}  (or reject)")
 
 
 def _note(task: dict[str, Any]) -> str:

@@ -121,7 +121,8 @@ def _say(error: PinflowError) -> None:
     print(f"pinflow: {error.message}", file=sys.stderr)
     if isinstance(error, InvalidInput):
         for fault in error.problems:
-            print(f"  {fault.pointer or '/'}: {fault.message}", file=sys.stderr)
+            if fault.message not in error.message:
+                print(f"  {fault.pointer or '/'}: {fault.message}", file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from typing import Any
 
 from engine.cli.client import Client, segment
 from engine.cli.output import add_output_option, plain, print_json, print_table, short, when
+
+_SILENT_MINUTES = 5
 
 HELP = """
 The repositories that are watched, what is live of each, and what is wrong.
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "now":
         return _now(args, client, sources)
     if args.output == "json":
-        print_json(sources)
+        print_json([{**source, "problems": _problems(client, source)} for source in sources])
     elif not sources:
         print(
             "no repository is watched (pinflow up --repo PATH, or PINFLOW_SOURCES for `pinflow serve sync`)"
@@ -67,19 +70,36 @@ def _show(client: Client, sources: list[dict[str, Any]]) -> None:
         ],
     )
     for source in sources:
-        if source.get("message"):
-            print(f"\n{source['name']}: {plain(source['message'])}")
-        if source.get("observed_sha") and source.get("observed_sha") != source.get("live_sha"):
-            _show_problems(client, source)
+        print(f"\n{source['name']}: {plain(source.get('message') or 'nobody has looked at it yet')}")
+        for fault in _problems(client, source):
+            print(plain(f"  {_located(fault)}"))
+        if source.get("action"):
+            print(f"  what helps: {source['action']}")
+        if minutes := _minutes_since(source.get("checked_at")):
+            print(f"  nobody has looked for {minutes} minutes: is a sync daemon running?")
 
 
-def _show_problems(client: Client, source: dict[str, Any]) -> None:
+def _problems(client: Client, source: dict[str, Any]) -> list[dict[str, Any]]:
     """The faults of the newest revision, if it was refused."""
+    if not source.get("observed_sha") or source.get("observed_sha") == source.get("live_sha"):
+        return []
     newest = next(iter(client.pages("/revisions", 1, source=source["name"])), None)
     if newest is None or newest["status"] != "REJECTED":
-        return
-    print(f"\n{short(newest['sha'])} {plain(newest.get('subject') or '')}: refused, nothing live was changed")
-    for fault in newest.get("problems") or []:
-        hint = f" ({fault['hint']})" if fault.get("hint") else ""
-        place = f"{fault['file']}:{fault['line']}:{fault['column']}"
-        print(plain(f"  {place}: {fault['code']} {fault['message']}{hint}"))
+        return []
+    faults: list[dict[str, Any]] = newest.get("problems") or []
+    return faults
+
+
+def _located(fault: dict[str, Any]) -> str:
+    """`file:line:column: CODE message (hint)`; a fault of the whole commit has no place."""
+    place = f"{fault['file']}:{fault['line']}:{fault['column']}: " if fault.get("file") else ""
+    hint = f" ({fault['hint']})" if fault.get("hint") else ""
+    return f"{place}{fault['code']} {fault['message']}{hint}"
+
+
+def _minutes_since(checked: str | None) -> int:
+    """How long ago, if that is longer than any sensible poll; else 0."""
+    if not checked:
+        return 0
+    minutes = (datetime.now(UTC) - datetime.fromisoformat(checked)).total_seconds() / 60
+    return int(minutes) if minutes >= _SILENT_MINUTES else 0

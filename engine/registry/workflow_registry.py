@@ -112,7 +112,7 @@ class WorkflowRegistry:
         if rejected:
             raise NotFound(
                 f"commit {sha[:12]} was rejected: nothing of it is deployed",
-                hint="pinflow sync status shows why",
+                hint=f"GET /commits/{sha[:12]} and `pinflow audit ls --commit {sha[:12]}` show why",
             )
         raise NotFound(
             f"workflow {name} was not deployed at commit {sha[:12]}", hint="see `pinflow workflows versions`"

@@ -78,6 +78,12 @@ _ALL = (
 REASONS: dict[str, Reason] = {reason.name: reason for reason in _ALL}
 
 
+def action(reason: str) -> str:
+    """What a person can do about a reason; empty if nothing has to be done."""
+    found = REASONS.get(reason)
+    return found.action if found and found.name not in (UP_TO_DATE, REGISTERING) else ""
+
+
 def reference_page() -> str:
     """The text of `docs/reference/conditions.md`."""
     lines = [

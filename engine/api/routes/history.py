@@ -10,6 +10,7 @@ from engine.api.auth import Service, needs
 from engine.api.schemas.common import CommitSha, Cursor, Limit, Page
 from engine.api.schemas.history import AuditRow, Commit, Revision, Source, SyncAsked
 from engine.services import cursors
+from engine.sync.conditions import action
 
 router = APIRouter(tags=["history"])
 
@@ -17,7 +18,8 @@ router = APIRouter(tags=["history"])
 @router.get("/sources", response_model=Page[Source])
 async def list_sources(services: Service, limit: Limit = 500) -> Any:
     """Every source, and how it stands."""
-    return {"items": await services.registry.sources(), "next_cursor": ""}
+    rows = await services.registry.sources()
+    return {"items": [{**row, "action": action(row["reason"])} for row in rows], "next_cursor": ""}
 
 
 @router.post(

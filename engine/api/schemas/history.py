@@ -21,6 +21,8 @@ class Source(Message):
     """A word of docs/reference/conditions.md, and so is `reason`."""
     reason: str
     message: str
+    action: str
+    """What helps; empty if nothing has to be done."""
     condition_since: datetime
     checked_at: datetime | None
     live_sha: str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.cli import output, run, watching
+from engine.cli import executions, output, run, sync, watching
 from engine.cli.client import Client
 from engine.errors import InvalidInput
 
@@ -143,3 +144,105 @@ def test_colours_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None
     assert output.paint("red", "x", Terminal()) == "\033[31mx\033[0m"  # type: ignore[arg-type]
     monkeypatch.setenv("NO_COLOR", "1")
     assert output.paint("red", "x", Terminal()) == "x"  # type: ignore[arg-type]
+
+
+def _shown(arguments: list[str], module: Any, client: Client, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(Client, "from_environment", classmethod(lambda cls: client))
+    parser = argparse.ArgumentParser()
+    module.configure(parser)
+    return int(module.run(parser.parse_args(arguments)))
+
+
+def _source(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "flows",
+        "url": "/flows",
+        "branch": "main",
+        "folder": "workflows",
+        "condition": "Synced",
+        "message": "aaaa is live",
+        "action": "",
+        "checked_at": datetime.now(UTC).isoformat(),
+        "live_sha": "a" * 40,
+        "observed_sha": "a" * 40,
+        **more,
+    }
+
+
+def _refused(**fault: Any) -> dict[str, Any]:
+    located = {
+        "file": "w.yaml",
+        "line": 3,
+        "column": 9,
+        "code": "NAME",
+        "message": "no",
+        "hint": "b",
+        **fault,
+    }
+    return {"items": [{"sha": "b" * 40, "status": "REJECTED", "subject": "x", "problems": [located]}]}
+
+
+def test_sync_status_says_every_problem_and_what_helps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _source(condition="Rejected", observed_sha="b" * 40, action="Mend them in a new commit.")
+    client = Answers({"/sources": {"items": [source]}, "/revisions": _refused()})
+
+    assert _shown(["status"], sync, client, monkeypatch) == 0
+
+    said = capsys.readouterr().out
+    assert "w.yaml:3:9: NAME no (b)" in said
+    assert "what helps: Mend them in a new commit." in said
+    assert "is a sync daemon running" not in said
+
+
+def test_sync_status_as_json_holds_the_problems(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Answers({"/sources": {"items": [_source(observed_sha="b" * 40)]}, "/revisions": _refused()})
+
+    _shown(["status", "-o", "json"], sync, client, monkeypatch)
+
+    assert json.loads(capsys.readouterr().out)[0]["problems"][0]["line"] == 3
+
+
+def test_a_problem_of_the_whole_commit_is_shown_without_a_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revisions = _refused(file="", line=0, column=0, code="EMPTY_FOLDER")
+    client = Answers({"/sources": {"items": [_source(observed_sha="b" * 40)]}, "/revisions": revisions})
+
+    _shown(["status"], sync, client, monkeypatch)
+
+    said = capsys.readouterr().out
+    assert "  EMPTY_FOLDER no" in said
+    assert ":0:0" not in said
+
+
+def test_a_source_that_nobody_looks_at_any_more_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = (datetime.now(UTC) - timedelta(minutes=12)).isoformat()
+    client = Answers({"/sources": {"items": [_source(checked_at=long_ago)]}})
+
+    _shown(["status"], sync, client, monkeypatch)
+
+    assert "12 minutes: is a sync daemon running?" in capsys.readouterr().out
+
+
+def test_a_run_is_shown_with_its_error_and_who_is_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vote = {"at": "2026-01-02T03:04:05Z", "by": "ada", "decision": "approve", "comment": "go"}
+    request = {"id": "q1", "task": "gate", "status": "PENDING", "message": "Deploy?", "decisions": [vote]}
+    error = {"task": "build", "type": "HTTP_5XX", "message": "it " + "is " * 80 + "gone"}
+    found = _run("WAITING", _task("build", "FAILED", error=error), error=error, approvals=[request])
+
+    _shown(["show", "r1"], executions, Answers({"/executions/r1": found}), monkeypatch)
+
+    said = capsys.readouterr().out
+    assert "build: HTTP_5XX: it is" in said
+    assert "is gone\n" in said
+    assert "ada said approve: go" in said
+    assert "pinflow approvals approve q1" in said
+    assert "{" not in said
