@@ -150,6 +150,11 @@ class _Child:
         except _Died as died:
             await self.end()
             return died
+        except BaseException:
+            # Broken off in the middle: what is still in the pipe must not pass for an answer to the next question.
+            process.kill()
+            self._process = None
+            raise
         return None
 
     async def _receive(self, path: str, limit: float) -> Answer:

@@ -56,7 +56,7 @@ async def test_a_cancelled_task_whose_worker_is_lost_is_not_started_again(
     handle = await on_stage.start(definition(task("a", config={"mute": 1}), finally_=[task("unlock")]))
     await until(handle, "a", "RUNNING")
     while not on_stage.ledger.attempts:
-        await asyncio.sleep(0.02)
+        await until(handle, "a", "RUNNING")
     await handle.cancel()
     assert isinstance(await ended(handle), CancelledError)
     assert on_stage.ledger.started() == ["a", "unlock"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import textwrap
 from collections.abc import AsyncIterator
@@ -34,6 +35,8 @@ _PUPPET = """
             os._exit(3)
         if text == b"hang":
             time.sleep(3600)
+        if text == b"slow":
+            time.sleep(1)
         if text == b"once" and not os.path.exists(path):
             open(path, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -86,6 +89,14 @@ async def test_a_child_that_was_killed_from_outside_does_not_blame_the_file(
 ) -> None:
     mark = str(tmp_path / "mark")
     assert codes(await puppet.check([Question(mark, b"once")])) == [mark]
+
+
+async def test_a_check_that_was_broken_off_leaves_no_answers_for_the_next(puppet: Checker) -> None:
+    check = asyncio.create_task(puppet.check([Question("first", b"slow"), Question("second", b"")]))
+    await asyncio.sleep(0.3)
+    check.cancel()
+    await asyncio.gather(check, return_exceptions=True)
+    assert codes(await puppet.check([Question("third", b"")])) == ["third"]
 
 
 async def test_after_three_culprits_the_rest_is_left(puppet: Checker) -> None:
