@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from engine.stack.processes import leave_when_stdin_closes
-    from engine.stack.up import SourceChoice, up
+    from engine.stack.sources import SourceChoice
+    from engine.stack.up import up
 
     if args.until_stdin_closes:
         leave_when_stdin_closes()

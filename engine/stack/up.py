@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
+import shlex
 import signal
 import socket
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from engine.errors import Conflict, Misconfigured, Unavailable
 from engine.stack.postgres import EmbeddedPostgres
 from engine.stack.processes import HeldLock
+from engine.stack.sources import SourceChoice, standing_in_words
 from engine.stack.supervisor import (
     Part,
     Process,
@@ -31,6 +31,8 @@ from engine.stack.temporal import EmbeddedTemporal
 
 CLIENT_FILE = "client.json"
 """Where the client commands find the URL and the token; see `engine/cli/client.py`."""
+DATA_FOLDER = ".pinflow"
+"""The data folder that client commands look for in their own folder and above; any other must be named to them."""
 _DRAIN = 20.0
 _READY_WITHIN = 240.0
 _LOOK_WITHIN = 20.0
@@ -38,15 +40,6 @@ _DEFAULT_PORT = 8000
 # Name of the child (and of its log) and what it serves. Together they need a third of the memory.
 _TOGETHER = {"pinflow": "all"}
 _SEPARATE = {"api": "api", "worker": "worker", "sync": "sync"}
-
-
-@dataclass(frozen=True, slots=True)
-class SourceChoice:
-    """What to watch, as the person said it. An empty `repo` means: what was watched last time, or nothing."""
-
-    repo: str = ""
-    branch: str = "main"
-    folder: str = "workflows"
 
 
 class Stack:
@@ -67,6 +60,7 @@ class Stack:
         self.sources: list[dict[str, Any]] = []
         self.standing: dict[str, str] = {}
         self.processes: dict[str, Part] = {}
+        self._servers_begun = False
         self._began = datetime.now(UTC).isoformat()
 
     @property
@@ -112,10 +106,11 @@ class Stack:
 
     async def _start(self) -> None:
         memory = self._remembered()
+        self.sources = self._source.sources(memory.get("sources", []))
         self._listening = self._listen(int(memory.get("port", 0)))
-        self.sources = self._choose_sources(memory.get("sources", []))
         self._lock.note({"pid": os.getpid(), "url": self.url})
-        self._memory.write_text(json.dumps({"port": self._port(), "sources": self.sources}))
+        self._remember({"port": self._port(), "sources": self.sources})
+        self._servers_begun = True
         say("starting Postgres and Temporal")
         await asyncio.gather(self.postgres.start(), self.temporal.start())
         await self.postgres.create_database("pinflow")
@@ -130,6 +125,8 @@ class Stack:
         return {"Postgres": self.postgres, "Temporal": self.temporal, **self.processes}
 
     async def _stop(self, signals: asyncio.Queue[int]) -> None:
+        if not self._servers_begun:
+            return
         say("stopping: what is under way drains (again to stop at once)")
         ours = asyncio.gather(*(stop_in_order({name: part}, say) for name, part in self.processes.items()))
         if self.processes and not await interruptible(_done(ours), signals):
@@ -144,9 +141,24 @@ class Stack:
     def _remembered(self) -> dict[str, Any]:
         try:
             found = json.loads(self._memory.read_text())
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return {}
-        return found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            found = None
+        if isinstance(found, dict):
+            return found
+        if self._source.repo:
+            return {}
+        raise Misconfigured(
+            f"{self._memory} cannot be read, so it is not known what to watch",
+            hint="say it again with --repo",
+        )
+
+    def _remember(self, facts: dict[str, Any]) -> None:
+        """Whole or not at all: a kill in the middle must not make the next `up` forget what to watch."""
+        fresh = self._memory.with_suffix(".new")
+        fresh.write_text(json.dumps(facts))
+        fresh.replace(self._memory)
 
     def _listen(self, remembered: int) -> socket.socket:
         """The socket of the API: at the port asked for, else at last time's, else at 8000, else at any."""
@@ -161,27 +173,6 @@ class Stack:
 
     def _port(self) -> int:
         return int(self._listening.getsockname()[1]) if self._listening else 0
-
-    def _choose_sources(self, remembered: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        choice = self._source
-        if not choice.repo:
-            return remembered
-        local = Path(choice.repo).expanduser()
-        url = str(local.resolve()) if local.exists() else choice.repo
-        if "://" not in url and "@" not in url and not local.exists():
-            raise Misconfigured(
-                f"there is no repository at {choice.repo}", hint="--repo takes a path or a URL"
-            )
-        return [
-            {
-                "name": source_name(url),
-                "url": url,
-                "branch": choice.branch,
-                "folder": choice.folder,
-                # A local repository is watched as well; the poll is what mends a missed event.
-                "poll_interval": 10.0 if local.exists() else 15.0,
-            }
-        ]
 
     def _environment(self) -> dict[str, str]:
         return child_environment(
@@ -246,7 +237,7 @@ class Stack:
         while names and time.monotonic() < deadline:
             found = await asyncio.to_thread(self._standing)
             if names <= {source["name"] for source in found if source["checked_at"] >= self._began}:
-                self.standing = {source["name"]: source["message"] for source in found}
+                self.standing = {source["name"]: standing_in_words(source) for source in found}
                 return
             await asyncio.sleep(0.1)
 
@@ -273,16 +264,16 @@ class Stack:
                 "Postgres",
                 f"127.0.0.1:{self.postgres.port}/pinflow   (password in {self.postgres.folder / 'password'})",
             ),
-            (
-                "token",
-                f"{self.data / CLIENT_FILE}   (pinflow commands below {self.data.parent} find it by themselves)",
-            ),
+            ("token", f"{self.data / CLIENT_FILE}   ({self._who_finds_it()})"),
             ("data", str(self.data)),
             ("logs", str(self.data / "logs")),
         ]
-        facts += [
-            ("source", f"{s['url']}   (branch {s['branch']}, folder {s['folder']})") for s in self.sources
-        ]
+        for source in self.sources:
+            facts.append(
+                ("source", f"{source['url']}   (branch {source['branch']}, folder {source['folder']})")
+            )
+            if standing := self.standing.get(source["name"]):
+                facts.append(("", standing))
         if not self.sources:
             facts.append(
                 ("source", "none yet: start again with --repo PATH, or make one with `pinflow init`")
@@ -290,6 +281,11 @@ class Stack:
         lines += [f"  {name:<9} {value}" for name, value in facts]
         lines += ["", "  next: pinflow sync status · pinflow workflows ls · pinflow run NAME --wait", ""]
         return "\n".join(lines)
+
+    def _who_finds_it(self) -> str:
+        if self.data.name == DATA_FOLDER:
+            return f"pinflow commands below {self.data.parent} find it by themselves"
+        return f"for pinflow commands: export PINFLOW_DATA_DIR={shlex.quote(str(self.data))}"
 
 
 def _usable(data: Path) -> Path:
@@ -313,13 +309,6 @@ def say(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
     except OSError:
         pass  # nobody reads any more (`pinflow up | head`); the stack goes on
-
-
-def source_name(url: str) -> str:
-    """A name for a source from the last part of its path, in the alphabet of source names."""
-    last = re.sub(r"\.git$", "", url.rstrip("/")).rpartition("/")[2].lower()
-    name = re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:63].rstrip("-")
-    return name if re.match(r"[a-z]", name) else f"source-{name}".strip("-")[:63]
 
 
 async def _done(work: asyncio.Future[Any]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from engine.errors import Conflict, Misconfigured
 from engine.settings import SourceSettings
 from engine.stack.processes import HeldLock
-from engine.stack.up import SourceChoice, Stack, source_name
+from engine.stack.sources import SourceChoice, source_name
+from engine.stack.up import Stack
 
 
 @pytest.mark.parametrize(
@@ -33,12 +34,12 @@ def test_a_source_is_named_after_its_repository(url: str, name: str) -> None:
 
 def test_a_repository_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="no repository at"):
-        Stack(tmp_path, SourceChoice(repo=str(tmp_path / "nope")))._choose_sources([])
+        SourceChoice(repo=str(tmp_path / "nope")).sources([])
 
 
 def test_what_was_watched_last_time_is_watched_again(tmp_path: Path) -> None:
     before = [{"name": "a", "url": "/a"}]
-    assert Stack(tmp_path, SourceChoice())._choose_sources(before) == before
+    assert SourceChoice().sources(before) == before
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_told(tmp_path: Path) -> None:
@@ -73,3 +74,44 @@ def test_a_data_folder_that_cannot_be_is_told(tmp_path: Path, place: str) -> Non
     (tmp_path / "a-file").touch()
     with pytest.raises(Misconfigured, match="--data"):
         Stack(tmp_path / place, SourceChoice())
+
+
+def test_a_folder_that_is_no_repository_is_told_at_once(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    with pytest.raises(Misconfigured, match="not a git repository") as said:
+        SourceChoice(repo=str(plain)).sources([])
+    assert "git init" in said.value.hint
+
+
+def test_a_folder_inside_a_repository_is_told_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "repo" / ".git").mkdir(parents=True)
+    inside = tmp_path / "repo" / "workflows"
+    inside.mkdir()
+    with pytest.raises(Misconfigured) as said:
+        SourceChoice(repo=str(inside)).sources([])
+    assert f"--repo {tmp_path / 'repo'}" in said.value.hint
+
+
+def test_a_memory_that_cannot_be_read_is_not_taken_for_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "up.json").write_text("{")
+    with pytest.raises(Misconfigured, match="what to watch"):
+        Stack(tmp_path, SourceChoice())._remembered()
+    assert Stack(tmp_path, SourceChoice(repo="/somewhere"))._remembered() == {}
+
+
+async def test_a_stack_that_never_began_says_nothing_of_draining(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Misconfigured):
+        await Stack(tmp_path / "data", SourceChoice(repo=str(tmp_path / "nope"))).run()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"), [(".pinflow", "find it by themselves"), ("data", "PINFLOW_DATA_DIR=")]
+)
+def test_the_screen_says_how_commands_find_the_token(tmp_path: Path, folder: str, said: str) -> None:
+    stack = Stack(tmp_path / folder, SourceChoice())
+    stack.postgres.port = stack.temporal.port = 1
+    assert said in stack._screen()
