@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from engine.errors import SourceError
 from engine.sync.conditions import MIRROR_BROKEN
 
 MAX_ENTRIES = 100_000
-"""Files below a source's folder; a tree with more is not read to the end."""
+"""Files (and folders) below a source's folder; a tree with more is not read to the end."""
 MAX_DEPTH = 32
 
 
@@ -136,7 +137,8 @@ def diff_trees(read: Callable[[str], bytes], old: str, new: str) -> Difference:
     Folders with the same id are not entered: the cost is that of the change.  Raises `TreeTooLarge`.
     """
     found: Difference = {}
-    for path, pair in _walk(read, old, new, "", 0):
+    visits = itertools.count(1)
+    for path, pair in _walk(read, old, new, "", 0, visits):
         found[path] = pair
         if len(found) > MAX_ENTRIES:
             raise TreeTooLarge(f"more than {MAX_ENTRIES} files")
@@ -144,10 +146,13 @@ def diff_trees(read: Callable[[str], bytes], old: str, new: str) -> Difference:
 
 
 def _walk(
-    read: Callable[[str], bytes], old: str, new: str, prefix: str, depth: int
+    read: Callable[[str], bytes], old: str, new: str, prefix: str, depth: int, visits: Iterator[int]
 ) -> Iterator[tuple[str, tuple[Entry | None, Entry | None]]]:
     if old == new:
         return
+    # A dozen small objects can make a tree of ten to the power of ten folders, without a single file.
+    if next(visits) > MAX_ENTRIES:
+        raise TreeTooLarge(f"more than {MAX_ENTRIES} folders")
     if depth > MAX_DEPTH:
         raise TreeTooLarge(f"more than {MAX_DEPTH} levels of folders")
     raw_before, raw_now = _without_the_same(
@@ -160,7 +165,7 @@ def _walk(
         left_tree = left.sha if left and left.is_tree else ""
         right_tree = right.sha if right and right.is_tree else ""
         if left_tree or right_tree:
-            yield from _walk(read, left_tree, right_tree, f"{path}/", depth + 1)
+            yield from _walk(read, left_tree, right_tree, f"{path}/", depth + 1, visits)
         left_leaf = left if left and not left.is_tree else None
         right_leaf = right if right and not right.is_tree else None
         if left_leaf != right_leaf:

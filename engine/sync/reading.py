@@ -16,6 +16,9 @@ from engine.sync.mirror import Mirror
 
 MAX_TEXT = 1024 * 1024
 """Bytes of a file that are read at all; the language's own limit is lower and gives the better message."""
+MAX_TEXTS = 256 * 1024 * 1024
+"""Bytes of all files that a commit adds or changes: a few kilobytes in git can mean a hundred gigabytes of them."""
+_READ_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def find_tip(mirror: Mirror, reader: Reader, cursor: Cursor, folder: str, *, rec
         return Tip(sha, (sha,))
     if cursor.last_sha == sha:
         rejected = recheck and cursor.last_status == "REJECTED"
-        moved = cursor.live_seq > 0 and cursor.folder != folder
+        moved = cursor.live_seq > 0 and cursor.folder != folder and cursor.last_status == "REGISTERED"
         return Tip(sha, (sha,) if rejected or moved else ())
     if reader.commit(sha).parents[:1] == (cursor.last_sha,):
         return Tip(sha, (sha,))
@@ -87,17 +90,17 @@ def read_commit(
     except TreeTooLarge as error:
         problem = Problem(code=codes.TOO_MANY_FILES, message=f"the folder holds {error}", file=folder)
         return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
+    texts = _texts(reader, changes)
+    if texts is None:
+        message = f"the new and changed files have more than {MAX_TEXTS} bytes"
+        problem = Problem(code=codes.TOO_MANY_FILES, message=message, file=folder)
+        return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
     if changes.problems:  # rejected already; contents are read to show the other problems too
-        return CommitReading(commit, changes, _texts(reader, changes), bundle, confirmed)
+        return CommitReading(commit, changes, texts, bundle, confirmed)
     problems: tuple[Problem, ...] = ()
     if changes.functions:
         bundle, problems = _bundle(reader, found, folder)
-    return CommitReading(commit, changes, _texts(reader, changes), bundle, confirmed, problems)
-
-
-def read_text(reader: Reader, blob: str) -> bytes | None:
-    """The content of one file, None if it is too large."""
-    return next(reader.blobs([blob], MAX_TEXT))
+    return CommitReading(commit, changes, texts, bundle, confirmed, problems)
 
 
 def _commit(found: CommitObject, tree: str) -> Commit:
@@ -113,10 +116,19 @@ def _commit(found: CommitObject, tree: str) -> Commit:
     )
 
 
-def _texts(reader: Reader, changes: plan.TreeChanges) -> dict[str, bytes | None]:
+def _texts(reader: Reader, changes: plan.TreeChanges) -> dict[str, bytes | None] | None:
+    """The texts by path, None for one that is too large; None instead of all if they are too much together."""
+    texts: dict[str, bytes | None] = {}
     paths = list(changes.files)
-    contents = reader.blobs([changes.files[path] for path in paths], MAX_TEXT)
-    return dict(zip(paths, contents, strict=True))
+    size = 0
+    for start in range(0, len(paths), _READ_AT_ONCE):
+        some = paths[start : start + _READ_AT_ONCE]
+        contents = list(reader.blobs([changes.files[path] for path in some], MAX_TEXT))
+        texts.update(zip(some, contents, strict=True))
+        size += sum(len(content or b"") for content in contents)
+        if size > MAX_TEXTS:
+            return None
+    return texts
 
 
 def _bundle(reader: Reader, commit: CommitObject, folder: str) -> tuple[Bundle, tuple[Problem, ...]]:

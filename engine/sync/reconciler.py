@@ -156,7 +156,7 @@ class Reconciler:
     async def _register(self, reader: Reader, sha: str, cursor: Cursor, *, rewritten: bool) -> Cursor:
         """Register one commit as the next revision and return where the registry then stands."""
         found, decision = await self._decide(reader, sha, cursor)
-        if decision.problems and sha == cursor.last_sha:
+        if decision.problems and sha == cursor.last_sha and cursor.last_status == "REJECTED":
             return cursor  # looked at once more, and it is as bad as it was
         revision = RevisionPlan(
             source_id=self._source_id,

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from engine.dsl import bundle
 from engine.errors import NotFound
+from engine.sync import reading
 from tests.support.git import Repository
 from tests.support.syncing import Syncing, flow
 
@@ -277,6 +278,34 @@ async def test_a_changed_folder_is_read_anew_without_a_new_commit(
     assert await moved.live() == {"a": (first, "new/a.yaml"), "b": (first, "new/b.yaml")}
     assert (await moved.sync()).condition == "Synced"
     assert len(await moved.revisions()) == 2
+
+
+async def test_a_changed_folder_that_holds_nothing_is_held_and_says_so(
+    make_syncing: Make, git_repo: Repository
+) -> None:
+    tip = git_repo.commit({"old/a.yaml": flow("a")})
+    await make_syncing(folder="old").sync()
+    moved = make_syncing(folder="nwe")
+    for _ in range(2):
+        standing = await moved.sync()
+        assert (standing.condition, standing.reason) == ("Held", "EmptyFolder")
+    assert await moved.live() == {"a": (tip, "old/a.yaml")}
+    assert await moved.revisions() == [(tip, "REGISTERED"), (tip, "REJECTED")]
+    assert (await moved.registry.resolve("a", tip)).path == "old/a.yaml"
+    assert (await make_syncing(folder="old").sync()).condition == "Synced"
+
+
+async def test_more_text_than_fits_into_memory_is_a_problem_and_stops_nothing(
+    syncing: Syncing, git_repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git_repo.commit({"workflows/a.yaml": flow("a")})
+    await syncing.sync()
+    monkeypatch.setattr(reading, "MAX_TEXTS", 5000)
+    large = git_repo.commit({f"workflows/{n}.yaml": flow("b") + "#" * 40 for n in range(300)})
+    assert (await syncing.sync()).condition == "Rejected"
+    assert [code for _, _, code in await syncing.problems(large)] == ["TOO_MANY_FILES"]
+    git_repo.commit({f"workflows/{n}.yaml": None for n in range(300)})
+    assert (await syncing.sync()).condition == "Synced"
 
 
 async def test_a_forced_push_is_recorded_and_taken(syncing: Syncing, git_repo: Repository) -> None:

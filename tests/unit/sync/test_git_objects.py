@@ -105,6 +105,14 @@ def test_a_tree_without_end_is_left() -> None:
         diff_trees(lambda _: loop, "", sha(1))
 
 
+def test_a_tree_of_folders_without_a_file_is_left() -> None:
+    levels = {sha(0): b""} | {
+        sha(level): raw(*(("40000", f"f{n}", sha(level - 1)) for n in range(10))) for level in range(1, 11)
+    }
+    with pytest.raises(TreeTooLarge, match="folders"):
+        diff_trees(levels.__getitem__, "", sha(10))
+
+
 def test_a_folder_is_found_by_its_path() -> None:
     trees = {sha(1): raw(("40000", "a", sha(2))), sha(2): raw(("120000", "link", sha(3)))}
     assert folder_entry(trees.__getitem__, sha(1), "./a/") == Entry(0o040000, sha(2))
