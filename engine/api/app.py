@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from engine.api import problems
-from engine.api.auth import needs
+from engine.api.auth import SCHEME, SECURITY, needs
 from engine.api.limits import RequestLimits
 from engine.api.metrics import Metrics, RequestMetrics
 from engine.api.routes import approvals, executions, health, history, metrics, tokens, workflows
@@ -75,6 +75,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for path in schema["paths"].values():
             for operation in path.values():
                 _as_problems(operation["responses"])
+                if "401" in operation["responses"]:  # which every closed route has from its router
+                    operation["security"] = [{SCHEME: []}]
+        schema["components"]["securitySchemes"] = SECURITY
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema

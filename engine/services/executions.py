@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -182,23 +183,22 @@ class ExecutionService:
 
     # --- look -------------------------------------------------------------------------------------------------------
 
-    async def get(self, execution_id: str) -> Record:
-        """One run with `tasks`, `attempts`, `approvals`. `live` says whether an open run has spoken for itself just now.
+    async def get(self, execution_id: str) -> str:
+        """One run with its tasks, attempts and approvals, as JSON text. `live` says whether an open one spoke for itself.
 
         Raises `NotFound`.
         """
-        async with self._database.read() as connection:
-            run = await executions.detail(connection, execution_id)
-        if run is None:
+        found = await executions.detail(self._database, execution_id)
+        if found is None:
             raise NotFound(f"no run {execution_id}", hint="GET /executions lists them")
-        run["live"] = False
-        for name in ("tasks", "attempts", "approvals"):
-            run[name] = run[name] or []
-        if run["status"] not in RUN_ENDS:
-            await self._enliven(run)
-        return run
+        status, text, attempts = found
+        if status in RUN_ENDS:
+            return text
+        run = json.loads(text)
+        await self._enliven(run, json.loads(attempts))
+        return json.dumps(run, ensure_ascii=False, separators=(",", ":"))
 
-    async def _enliven(self, run: Record) -> None:
+    async def _enliven(self, run: Record, attempts: dict[str, list[Json]]) -> None:
         if any(approval["status"] == "PENDING" for approval in run["approvals"]):
             run["status"] = "WAITING" if run["status"] == "RUNNING" else run["status"]
         if run["status"] == "PENDING" or self._executor.away:
@@ -208,7 +208,9 @@ class ExecutionService:
         except PinflowError:
             return  # no worker, or local work hides the run: the rows are what is known
         run["live"] = True
-        run["tasks"] = [_task(task) for task in snapshot.tasks]
+        run["tasks"] = [
+            _task(task) | {"attempt_log": attempts.get(task["id"], [])} for task in snapshot.tasks
+        ]
         run["status"] = _live_status(run["status"], snapshot)
 
     async def page(

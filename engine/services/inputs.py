@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from engine.core.contracts import Json, Pin
 from engine.dsl.expressions import ExpressionError
+from engine.dsl.input_defaults import with_defaults
 from engine.dsl.json_schemas import compile_schema
 from engine.dsl.templates import Renderer
 from engine.errors import InputProblem, InvalidInput
@@ -47,7 +46,7 @@ class Prepared:
                 )
             return inputs
         if self.has_defaults:
-            inputs = _with_defaults(self.schema, inputs)
+            inputs = with_defaults(self.schema, inputs)
         problems = faults(self.validator, inputs, "inputs")
         if problems:
             raise InvalidInput("the inputs do not fit the workflow's schema", problems)
@@ -136,21 +135,3 @@ def _prepare(compiled: Json) -> Prepared:
         renderer=Renderer(compiled["exprs"]),
         has_defaults='"default"' in json.dumps(schema),
     )
-
-
-def _with_defaults(schema: Json, value: Json) -> Json:
-    """A copy of `value` with the defaults of absent properties, at every depth that `properties` describe."""
-    if not isinstance(schema, dict) or not isinstance(value, dict):
-        return value
-    filled = dict(value)
-    for name, part in _properties(schema):
-        if name in filled:
-            filled[name] = _with_defaults(part, filled[name])
-        elif isinstance(part, dict) and "default" in part:
-            filled[name] = _with_defaults(part, copy.deepcopy(part["default"]))
-    return filled
-
-
-def _properties(schema: dict[str, Json]) -> Iterable[tuple[str, Json]]:
-    properties = schema.get("properties")
-    return properties.items() if isinstance(properties, dict) else ()

@@ -46,6 +46,7 @@ class Database:
                 "server_settings": {
                     "statement_timeout": "60000",
                     "idle_in_transaction_session_timeout": "60000",
+                    "timezone": "UTC",
                 },
             },
         )

@@ -9,20 +9,15 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
-    DateTime,
     Select,
-    Text,
     and_,
     exists,
     func,
     literal,
     or_,
     select,
-    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.database import Database
@@ -256,46 +251,46 @@ async def count_open(connection: AsyncConnection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-# The whole of a run in one round trip.
-_DETAIL = text("""
-    SELECT e.id, e.workflow, s.name AS source, e.version_id, e.commit_sha, e.revision_sha, e.digest,
-           e.bundle_digest, e.title, e.status, e.started_by, e.created_at, e.started_at, e.finished_at,
-           e.inputs, e.outputs, e.error,
-           (SELECT jsonb_agg(jsonb_build_object(
+_ATTEMPT = """json_build_object(
+    'attempt', a.attempt, 'status', a.status, 'scheduled_at', a.scheduled_at, 'started_at', a.started_at,
+    'finished_at', a.finished_at, 'worker', a.worker, 'error', a.error)"""
+
+# The whole of a run in one round trip, as the JSON text that a reader gets: a run that has ended is passed on as it is.
+_DETAIL = f"""
+    SELECT e.status, json_build_object(
+           'id', e.id, 'workflow', e.workflow, 'source', s.name, 'version_id', e.version_id,
+           'commit_sha', e.commit_sha, 'revision_sha', e.revision_sha, 'digest', e.digest,
+           'bundle_digest', e.bundle_digest, 'title', e.title, 'status', e.status, 'live', false,
+           'started_by', e.started_by, 'created_at', e.created_at, 'started_at', e.started_at,
+           'finished_at', e.finished_at, 'inputs', e.inputs, 'outputs', e.outputs, 'error', e.error,
+           'tasks', (SELECT COALESCE(json_agg(json_build_object(
                        'id', t.task, 'status', t.status, 'skip_reason', t.skip_reason, 'attempts', t.attempts,
                        'started_at', t.started_at, 'finished_at', t.finished_at,
-                       'outputs', t.outputs, 'error', t.error) ORDER BY t.position)
-              FROM task_states t WHERE t.execution_id = e.id) AS tasks,
-           (SELECT jsonb_agg(jsonb_build_object(
-                       'task', a.task, 'attempt', a.attempt, 'status', a.status, 'scheduled_at', a.scheduled_at,
-                       'started_at', a.started_at, 'finished_at', a.finished_at, 'worker', a.worker,
-                       'error', a.error) ORDER BY a.scheduled_at, a.attempt)
-              FROM task_attempts a WHERE a.execution_id = e.id) AS attempts,
-           (SELECT jsonb_agg(jsonb_build_object(
+                       'outputs', t.outputs, 'error', t.error,
+                       'attempt_log', (SELECT COALESCE(json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt), '[]')
+                                         FROM task_attempts a
+                                        WHERE a.execution_id = e.id AND a.task = t.task)) ORDER BY t.position), '[]')
+              FROM task_states t WHERE t.execution_id = e.id),
+           'approvals', (SELECT COALESCE(json_agg(json_build_object(
                        'id', r.id, 'task', r.task, 'status', r.status, 'message', r.message,
                        'requested_at', r.requested_at, 'deadline_at', r.deadline_at, 'resolved_at', r.resolved_at,
-                       'decisions', (SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                       'decisions', (SELECT COALESCE(json_agg(json_build_object(
                                                 'by', d.by, 'decision', d.decision, 'comment', d.comment,
                                                 'form', d.form, 'at', d.at) ORDER BY d.position), '[]')
                                        FROM approval_decisions d WHERE d.approval_id = r.id))
-                       ORDER BY r.requested_at, r.id)
-              FROM approval_requests r WHERE r.execution_id = e.id) AS approvals
+                       ORDER BY r.requested_at, r.id), '[]')
+              FROM approval_requests r WHERE r.execution_id = e.id))::text,
+           CASE WHEN e.finished_at IS NULL THEN
+               (SELECT json_object_agg(log.task, log.attempts)
+                  FROM (SELECT a.task, json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt) AS attempts
+                          FROM task_attempts a WHERE a.execution_id = e.id GROUP BY a.task) log)::text END
       FROM workflow_executions e JOIN sources s ON s.id = e.source_id
-     WHERE e.id = :id
-""").columns(
-    **dict.fromkeys(
-        (
-            *("id", "workflow", "source", "commit_sha", "revision_sha", "digest", "bundle_digest"),
-            *("title", "status", "started_by"),
-        ),
-        Text(),
-    ),
-    **dict.fromkeys(("created_at", "started_at", "finished_at"), DateTime(timezone=True)),
-    **dict.fromkeys(("inputs", "outputs", "error", "tasks", "attempts", "approvals"), JSONB()),
-    version_id=BigInteger(),
-)
+     WHERE e.id = $1
+"""
 
 
-async def detail(connection: AsyncConnection, execution_id: str) -> Record | None:
-    """A run with its `tasks`, `attempts` and `approvals` (None where there are none); their times are RFC 3339 text."""
-    return await one(connection, _DETAIL, {"id": execution_id})
+async def detail(database: Database, execution_id: str) -> tuple[str, str, str] | None:
+    """A run's status, all of it as JSON text (tasks with their `attempt_log`), and, of an open one, its attempts by task."""
+    async with database.direct() as driver:
+        row = await driver.fetchrow(_DETAIL, execution_id)
+    return None if row is None else (row[0], row[1], row[2] or "{}")
