@@ -94,6 +94,8 @@ class HttpRequestConfig(ActivityConfig):
         description="An `http` or `https` URL. Text that comes from data belongs into `query`, where it is encoded.",
         min_length=1,
         max_length=8192,
+        # Of the check of URLs this is the part that a definition can be refused for before it runs.
+        json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "examples": ["https://example.com/path"]},
     )
     headers: Annotated[dict[str, Scalar], AfterValidator(_check_headers)] = Field(
         default_factory=dict, description="Header names and values.", max_length=100

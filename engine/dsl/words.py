@@ -10,6 +10,7 @@ ACTIVITY_TYPE_PATTERN = r"^[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*$"
 QUEUE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 EXPRESSION_PATTERN = r"\$\{\{"
 DURATION_OR_EXPRESSION_PATTERN = durations.PATTERN + "|" + EXPRESSION_PATTERN
+HTTP_URL_PATTERN = "^[Hh][Tt][Tt][Pp][Ss]?://"
 ERROR_TYPE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.]*$"
 
 MAX_NAME = 63
@@ -46,6 +47,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     ),
     QUEUE_PATTERN: ("is not the name of a task queue", "use letters, digits, `.`, `_` and `-`"),
     EXPRESSION_PATTERN: ("is no expression", 'write it as "${{ … }}"'),
+    HTTP_URL_PATTERN: ("is not an http URL", "it begins with https:// or http://"),
     ERROR_TYPE_PATTERN: ("is not an error type", "a name, such as `HTTP_4XX` or `ValueError`"),
     DURATION_OR_EXPRESSION_PATTERN: (
         "is neither a duration nor an expression",
