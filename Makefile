@@ -41,6 +41,7 @@ bench: install ## The figures of the README, each as a ratio to its limit in the
 
 schemas: install ## Write the generated files anew: JSON Schema, reference pages
 	@$(BIN)/python -m engine.dsl.export
+	@$(BIN)/python -m engine.testing.export
 	@$(BIN)/python -m engine.core.states > docs/reference/states.md
 	@$(BIN)/python -m engine.sync.conditions > docs/reference/conditions.md
 	@$(BIN)/python -m engine.cli.reference

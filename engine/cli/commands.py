@@ -54,6 +54,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("demo", "show the whole main job on a throw-away repository, each step proved", START),
     Command("init", "write a first working source: a workflow, a function, a hook", START, "[DIR]"),
     Command("validate", "check definitions and say file:line:column of every fault", WRITE, "[PATH...]"),
+    Command("test", "play the cases of test files, with mocks and in skipped time", WRITE, "[PATH...]"),
     Command("schema", "print the JSON Schema of definitions, for editors", WRITE),
     Command("graph", "draw a definition as SVG or Mermaid", WRITE, "NAME"),
     Command("workflows", "what is live, and which versions were", RUN, "ls | show | versions"),
