@@ -58,6 +58,9 @@ class Dispatcher:
             except Unavailable as error:
                 _log.warning("dispatcher waits", reason=error.message)
                 count = 0
+            except Exception:  # a message whose outcome cannot even be noted must not stop the others (P9)
+                _log.exception("dispatcher pass failed")
+                count = 0
             # The next look comes at once while there is a backlog; jitter keeps many workers apart.
             if count < self._batch:
                 await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
@@ -66,7 +69,12 @@ class Dispatcher:
         """Claim and send one batch; how many were claimed."""
         async with self._database.begin() as connection:
             messages = await outbox.claim(connection, self._batch, lease=_LEASE)
-        await asyncio.gather(*(self._relay(message) for message in messages))
+        outcomes = await asyncio.gather(
+            *(self._relay(message) for message in messages), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
         return len(messages)
 
     async def dispatch_now(self, execution_id: str) -> None:

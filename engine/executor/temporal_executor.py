@@ -189,13 +189,17 @@ class TemporalWorkflowExecutor:
             return
         keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
         async with self._call("search attributes"):
-            await self._client.operator_service.add_search_attributes(
-                AddSearchAttributesRequest(
-                    namespace=self._client.namespace,
-                    search_attributes=dict.fromkeys((COMMIT_SHA, DIGEST, SOURCE), keyword),
-                ),
-                timeout=_RPC_TIMEOUT,
-            )
+            try:
+                await self._client.operator_service.add_search_attributes(
+                    AddSearchAttributesRequest(
+                        namespace=self._client.namespace,
+                        search_attributes=dict.fromkeys((COMMIT_SHA, DIGEST, SOURCE), keyword),
+                    ),
+                    timeout=_RPC_TIMEOUT,
+                )
+            except RPCError as error:
+                if error.status != RPCStatusCode.ALREADY_EXISTS:  # how some servers say that all is well
+                    raise
         self._attributes_ready = True
 
     # --- reads --------------------------------------------------------------------------------------------------
@@ -238,7 +242,10 @@ class TemporalWorkflowExecutor:
         return Snapshot(status=said["status"], tasks=said.get("tasks") or [], error=said.get("error"))
 
     async def describe(self, execution_id: str) -> RemoteRun:
-        """How Temporal sees the run; with its result or failure once it is closed."""
+        """How Temporal sees the run; with its result or failure once it is closed.
+
+        A result that stands outside and cannot be had is an error of its own: it says nothing about Temporal.
+        """
         async with self._call(f"look at {execution_id}"):
             response = await self._client.workflow_service.describe_workflow_execution(
                 DescribeWorkflowExecutionRequest(
@@ -250,7 +257,8 @@ class TemporalWorkflowExecutor:
             status = _STATUS.get(info.status)
             if status is None:
                 return RemoteRun("OPEN", paused=int(info.status) == _PAUSED)
-            return await self._closed(status, info)
+            event = await self._close_event(info)
+        return await self._closed(status, info, event)
 
     async def open_runs(self) -> AsyncIterator[set[str]]:
         """The ids of all our open runs, a page at a time. From Temporal's index: may be seconds behind."""
@@ -271,7 +279,7 @@ class TemporalWorkflowExecutor:
             if not token:
                 return
 
-    async def _closed(self, status: RemoteStatus, info: WorkflowExecutionInfo) -> RemoteRun:
+    async def _close_event(self, info: WorkflowExecutionInfo) -> HistoryEvent:
         response = await self._client.workflow_service.get_workflow_execution_history(
             GetWorkflowExecutionHistoryRequest(
                 namespace=self._client.namespace,
@@ -280,7 +288,11 @@ class TemporalWorkflowExecutor:
             ),
             timeout=_RPC_TIMEOUT,
         )
-        event = response.history.events[-1] if response.history.events else HistoryEvent()
+        return response.history.events[-1] if response.history.events else HistoryEvent()
+
+    async def _closed(
+        self, status: RemoteStatus, info: WorkflowExecutionInfo, event: HistoryEvent
+    ) -> RemoteRun:
         closed_at = info.close_time.ToDatetime(tzinfo=UTC)
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
             values = await self._values(event.workflow_execution_completed_event_attributes.result.payloads)

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.database import Database
+from engine.storage.json_text import clean_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +151,14 @@ async def too_late(connection: AsyncConnection, message_id: int, *, actor: str) 
 
 async def postpone(connection: AsyncConnection, message_id: int, *, delay: float, error: str) -> None:
     """Temporal is away: try again after `delay` seconds. Never parks."""
-    await connection.execute(_POSTPONE, {"id": message_id, "delay": delay, "error": error})
+    await connection.execute(_POSTPONE, {"id": message_id, "delay": delay, "error": clean_text(error)})
 
 
 async def refused(
     connection: AsyncConnection, message_id: int, *, delay: float, error: str, limit: int
 ) -> bool:
     """Temporal refused the message: try again after `delay` seconds, or park it at the `limit`th time (True)."""
-    values = {"id": message_id, "delay": delay, "error": error, "limit": limit}
+    values = {"id": message_id, "delay": delay, "error": clean_text(error), "limit": limit}
     row = (await connection.execute(_REFUSED, values)).one_or_none()
     return row is not None and bool(row.parked)
 

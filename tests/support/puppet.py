@@ -19,7 +19,7 @@ from engine.executor.temporal_executor import TemporalWorkflowExecutor
 
 @workflow.defn(dynamic=True, sandboxed=False)
 class Puppet:
-    """Ends as its inputs say: `{"end": "complete" | "fail" | "time_out" | "wait"}`. Keeps what it is told."""
+    """Ends as its inputs say: `{"end": "complete" | "large" | "fail" | "time_out" | "wait"}`. Keeps what it is told."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -37,6 +37,8 @@ class Puppet:
             raise ApplicationError("too slow", type="RunTimedOut", non_retryable=True)
         if end == "wait":
             await workflow.wait_condition(lambda: bool(self.told))
+        if end == "large":
+            return {"run": self.start["execution_id"], "text": "x" * 200_000}
         return {"told": self.told, "name": self.compiled["name"], "run": self.start["execution_id"]}
 
     @workflow.signal(name="pinflow.approval")

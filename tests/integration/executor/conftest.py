@@ -56,6 +56,17 @@ class Stage:
         await executions.begin(self.database, run, head_start=head_start)
         return run.id
 
+    async def another_executor(self) -> TemporalWorkflowExecutor:
+        """One as another process has it: nothing is in its caches."""
+        client = self.executor.client
+        return await TemporalWorkflowExecutor.connect(
+            client.service_client.config.target_host,
+            namespace=client.namespace,
+            task_queue=self.queue,
+            converter=data_converter(self.database),
+            lazy=False,
+        )
+
     async def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
         """Rows of a query, for looking."""
         from sqlalchemy import text

@@ -102,6 +102,32 @@ async def test_a_poisoned_message_is_parked_and_the_others_pass(stage: Stage) ->
     assert message["parked_at"]
 
 
+async def test_a_message_whose_outcome_cannot_be_noted_stops_no_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = await stage.begin(end="wait")
+    good = await stage.begin(end="wait")
+    await stage.rows("UPDATE outbox SET kind = 'nonsense' WHERE execution_id = :bad", bad=bad)
+
+    async def broken(*_: object, **__: object) -> bool:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(outbox, "refused", broken)
+    loop = asyncio.create_task(stage.dispatcher.run())
+    await running(stage, good)
+    await running(stage, await stage.begin(end="wait"))
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def running(stage: Stage, run: str) -> None:
+    for _ in range(400):
+        if await stage.status(run) == "RUNNING":
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"run {run} is not started")
+
+
 async def test_a_start_that_temporal_refuses_for_good_fails_the_run(stage: Stage) -> None:
     run = await stage.begin(end="wait")
     await stage.rows("UPDATE workflow_executions SET workflow = :name", name="n" * 2000)

@@ -7,6 +7,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from engine.executor.reconciler import Reconciler
 from tests.integration.executor.conftest import Stage
 from tests.support.puppet import worker
 
@@ -31,6 +32,20 @@ async def test_a_run_that_completed_unseen_gets_its_result(stage: Stage) -> None
     assert (row["status"], row["run"]) == ("COMPLETED", run)
     assert (await stage.actions(run))[-1] == "execution.reconciled"
     assert (await stage.reconciler.pass_once()).open == 0
+
+
+async def test_a_result_that_is_lost_keeps_no_other_run_from_being_mended(stage: Stage) -> None:
+    async with worker(stage.executor, stage.queue):
+        runs = [await stage.begin(end=end) for end in ("large", "fail")]
+        await stage.dispatcher.pass_once()
+        for run in runs:
+            await stage.closed(run)
+    await stage.rows(OLD)
+    await stage.rows("DELETE FROM blobs WHERE kind = 'payload'")
+    forgetful = await stage.another_executor()
+    mended = await Reconciler(stage.database, forgetful, interval=0.1).pass_once()
+    assert mended.ended == [runs[1]]
+    assert not forgetful.away
 
 
 async def test_a_run_that_failed_unseen_gets_its_error(stage: Stage) -> None:
