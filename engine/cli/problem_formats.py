@@ -27,7 +27,8 @@ def as_text(report: Report) -> str:
     if report.problems:
         bad = len({problem.file for problem in report.problems})
         count = len(report.problems)
-        lines.append(f"{count} problem{'' if count == 1 else 's'} in {bad} of {files}")
+        among = f"{bad} of {files}" if bad <= report.files else f"{bad} file{'' if bad == 1 else 's'}"
+        lines.append(f"{count} problem{'' if count == 1 else 's'} in {among}")
     else:
         lines.append(f"{files} checked, no problems")
     return "\n".join(lines) + "\n"

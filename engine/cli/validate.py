@@ -99,7 +99,10 @@ def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:
             # A hook passes whatever changed; what is no definition is passed over.
             found = [] if _is_passed_over(path) else [_Found(path, "")]
         else:
-            yield Problem(codes.UNREADABLE, "there is no such file or folder", path)
+            yield Problem(
+                codes.UNREADABLE, "there is no such file or folder", path,
+                hint="name the files or folders: `pinflow validate PATH`" if path == DEFAULT_FOLDER else "",
+            )  # fmt: skip
             continue
         for each in found:
             if (real := os.path.realpath(each.path)) not in seen:

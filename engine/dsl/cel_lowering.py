@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any, TypeAlias
 
 from engine.dsl.cel_functions import ADDED, FUNCTIONS, METHODS, TYPE_NAMES
@@ -156,9 +157,8 @@ class Lowering:
         name = f"{root}.{field}"
         schema = self._environment.objects[root]
         if name not in self._environment.names and not is_open(schema):
-            raise ExpressionSyntaxError(
-                f"unknown name '{name}'", at, _did_you_mean(field, fields(schema), root + ".")
-            )
+            hint = _dash_hint(self._source, at, field) or _did_you_mean(field, fields(schema), root + ".")
+            raise ExpressionSyntaxError(f"unknown name '{name}'", at, hint)
         return name
 
     def _unknown(self, path: list[tuple[str, int]]) -> ExpressionSyntaxError:
@@ -170,7 +170,7 @@ class Lowering:
             word, at = path[depth]
             if word not in candidates:
                 prefix = ".".join([*before, ""]) if before else ""
-                hint = _did_you_mean(word, candidates, prefix)
+                hint = _dash_hint(self._source, at, word) or _did_you_mean(word, candidates, prefix)
                 return ExpressionSyntaxError(f"unknown name '{prefix}{word}'", at, hint)
         whole = ".".join(word for word, _ in path)
         deeper = sorted(
@@ -368,6 +368,12 @@ def _outputs_of(name: str) -> str | None:
     """The task's id, if `name` is `tasks.<id>.outputs`."""
     parts = name.split(".")
     return parts[1] if len(parts) == 3 and parts[0] == "tasks" and parts[2] == "outputs" else None
+
+
+def _dash_hint(source: str, at: int, word: str) -> str:
+    """`tasks.my-task` reads as a minus; what was meant is a name with a dash, which there is none."""
+    dashed = re.match(rf"{re.escape(word)}(-\w+)+", source[at:])
+    return f"a dash is a minus here: `{dashed[0].replace('-', '_')}`" if dashed else ""
 
 
 def _did_you_mean(word: str, candidates: list[str], prefix: str) -> str:

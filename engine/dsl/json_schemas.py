@@ -36,6 +36,13 @@ _REFUSED = (
     "$id",
     "$vocabulary",
 )
+_PLAIN = (
+    "type", "enum", "const", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
+    "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength", "pattern",
+    "format", "maxItems", "minItems", "uniqueItems", "maxContains", "minContains", "maxProperties", "minProperties",
+    "required", "dependentRequired", "contentEncoding", "contentMediaType", "$ref", "$schema", "$comment",
+)  # fmt: skip
+_KEYWORDS = frozenset((*_PLAIN, *_LISTS, *_MAPS, *_SINGLE, *_REFUSED))
 
 
 class SchemaFault(Exception):
@@ -61,7 +68,8 @@ def compile_schema(schema: Schema) -> jsonschema_rs.Draft202012Validator:
 def check_user_schema(schema: Schema) -> list[SchemaFault]:
     """Every fault of a JSON Schema that stands in a definition.
 
-    Beyond the meta-schema: references stay inside of the schema and never lead back to where they came
+    Beyond the meta-schema: no unknown keyword (JSON Schema itself would ignore a misspelt one) but those that begin
+    with `x-`; references stay inside of the schema and never lead back to where they came
     from, and the whole, with every reference written out, stays below `MAX_EXPANDED` subschemas.
     """
     faults: list[SchemaFault] = []
@@ -70,6 +78,7 @@ def check_user_schema(schema: Schema) -> list[SchemaFault]:
             SchemaFault(_meta_message(error), tuple(error.instance_path))
             for error in _meta_schema().iter_errors(schema)
         ]
+    faults += _unknown_keywords(schema, ())
     if not faults:
         try:
             _Expansion(schema).count(schema, ())
@@ -164,6 +173,30 @@ class _Expansion:
                 ) from None  # fmt: skip
             total += self.count(target, (*path, "$ref"))
         return total
+
+
+def _unknown_keywords(schema: Any, path: Path) -> list[SchemaFault]:
+    if not isinstance(schema, dict):
+        return []
+    faults = [
+        SchemaFault(
+            f"unknown keyword `{str(keyword)[:60]}`", (*path, keyword), _keyword_hint(schema, keyword)
+        )
+        for keyword in schema
+        if keyword not in _KEYWORDS and not str(keyword).startswith("x-")
+    ]
+    for inner, child in subschemas(schema):
+        faults += _unknown_keywords(child, path + inner)
+    return faults
+
+
+def _keyword_hint(schema: Schema, keyword: str) -> str:
+    if isinstance(schema[keyword], dict) and "type" in schema[keyword]:
+        return "put the names of fields under `properties`"
+    import difflib
+
+    near = difflib.get_close_matches(keyword, _KEYWORDS, n=1)
+    return f"did you mean `{near[0]}`?" if near else "a keyword of your own begins with `x-`"
 
 
 @cache

@@ -378,6 +378,15 @@ def shown(text: object, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
+_YAML_HINTS = {
+    "did not find expected key": "check the indentation of this line and of those above it",
+    "expected '-' indicator": "check the indentation of this line and of those above it",
+    "mapping values are not allowed": "check the indentation, or quote a text that holds `: `",
+    "could not find expected ':'": "a key ends with `: `; check the indentation",
+}
+"""What people usually did, by what libyaml says."""
+
+
 def _yaml_fault(error: yaml.MarkedYAMLError, text: str) -> _Refused:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
@@ -391,6 +400,7 @@ def _yaml_fault(error: yaml.MarkedYAMLError, text: str) -> _Refused:
     if error.context_mark is not None:
         _hint_quoting(fault, text, error.context_mark.line)
     _hint_quoting(fault, text)
+    fault.hint = fault.hint or next((hint for sign, hint in _YAML_HINTS.items() if sign in message), "")
     return fault
 
 

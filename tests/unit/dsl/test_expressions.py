@@ -157,6 +157,7 @@ def test_means(src: str, expected: Any) -> None:
     [
         ("inputs.servce", 7, "unknown name 'inputs.servce'", "did you mean 'inputs.service'?"),
         ("1 + size(inputs.servce)", 16, "unknown name 'inputs.servce'", "did you mean 'inputs.service'?"),
+        ("tasks.my-task.outputs", 6, "unknown name 'tasks.my'", "a dash is a minus here: `my_task`"),
         ("'é😀' + inputs.servce", 14, "unknown name 'inputs.servce'", "did you mean 'inputs.service'?"),
         (
             "inputs.service +\n  inputs.servce",

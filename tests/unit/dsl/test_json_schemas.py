@@ -73,3 +73,27 @@ def test_another_draft_is_refused() -> None:
 
 def test_every_fault_of_the_meta_schema_is_told() -> None:
     assert len(messages({"properties": {"a": {"type": "strin"}, "b": {"minLength": "x"}}})) == 2
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "hint"),
+    [
+        ({"name": {"type": "string"}}, ("name",), "under `properties`"),
+        ({"properties": {"n": {"typ": "integer"}}}, ("properties", "n", "typ"), "did you mean `type`?"),
+        ({"properties": {"n": {"widget": 1}}}, ("properties", "n", "widget"), "`x-`"),
+    ],
+)
+def test_a_keyword_that_json_schema_would_ignore_is_told(
+    schema: dict[str, Any], path: tuple[str, ...], hint: str
+) -> None:
+    (fault,) = check_user_schema(schema)
+    assert fault.path == path
+    assert hint in fault.hint
+
+
+def test_names_of_fields_and_keywords_of_ones_own_are_free() -> None:
+    schema = {
+        "x-order": 1,
+        "properties": {"typ": {"type": "string", "const": {"any": "thing"}, "x-widget": "area"}},
+    }
+    assert check_user_schema(schema) == []

@@ -101,6 +101,20 @@ def test_a_yaml_error_at_an_expression_says_to_quote_it(text: str) -> None:
     assert "quote this expression" in loaded[0].hint
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a:\n  - b: 1\n   c: 2\n", "indentation"),
+        ("a:\n  b: 1\n c: 2\n", "indentation"),
+        ("a: see: this\n", "quote a text"),
+    ],
+)
+def test_a_yaml_error_says_what_people_usually_did(text: str, hint: str) -> None:
+    loaded = loader.load(text.encode())
+    assert isinstance(loaded, list)
+    assert hint in loaded[0].hint
+
+
 def test_positions_of_keys_and_values() -> None:
     loaded = document("a:\n  - b: 1\n    cd:  x\n")
     assert loaded.at_value(("a", 0, "cd")) == (3, 10)
