@@ -105,12 +105,16 @@ def _person(text: str) -> tuple[str, str, int]:
     return found[1][:200], found[2][:200], int(digits) if digits.lstrip("-") else 0
 
 
+# No possessive quantifiers: before Python 3.11.5 they match too much where they hold a group.
 _ENTRY = {
-    40: re.compile(rb"([0-7]{5,6}+) ([^\0]++)\0(.{20})", re.DOTALL),
-    64: re.compile(rb"([0-7]{5,6}+) ([^\0]++)\0(.{32})", re.DOTALL),
+    40: re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL),
+    64: re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{32})", re.DOTALL),
 }
 # As many whole entries as there are: where they end, an entry begins.
-_ENTRIES = {digits: re.compile(b"(?:%b)*+" % each.pattern, re.DOTALL) for digits, each in _ENTRY.items()}
+_ENTRIES = {
+    40: re.compile(rb"(?:[0-7]{5,6} [^\0]+\0.{20})*", re.DOTALL),
+    64: re.compile(rb"(?:[0-7]{5,6} [^\0]+\0.{32})*", re.DOTALL),
+}
 
 
 _Raw = tuple[bytes, bytes, bytes]
