@@ -21,7 +21,7 @@ AT_ONCE = 16
 
 async def measure(quick: bool) -> list[Row]:
     """One row."""
-    count, rounds = (32, 1) if quick else (300, 7)
+    count, rounds = (32, 1) if quick else (300, 5)
     async with system("api") as running:
         database = Database(running.postgres.url())
         await deploy(database, shapes.definition("one", shapes.chain(1, "local")))
