@@ -76,18 +76,28 @@ class ApprovalPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the run knows about itself: who started it, who wrote its commit (all names that person goes by)."""
+    """What the run knows about itself: who started it, who wrote its commit (`author_names`)."""
 
     started_by: str = ""
     commit_authors: frozenset[str] = frozenset()
     escalated: bool = False
 
 
+def author_names(author: str, email: str) -> frozenset[str]:
+    """All names by which the author of a commit may hold a token, in lower case: git knows no subjects."""
+    local, _, domain = email.casefold().partition("@")
+    hidden = domain.startswith(
+        "users.noreply."
+    )  # `12345+ada@`: what forges write for who hides their address
+    short = local.rpartition("+")[2] if hidden else local.partition("+")[0]
+    return frozenset({author.casefold(), email.casefold(), local, short} - {""})
+
+
 def refusal(policy: ApprovalPolicy, subject: str, groups: Sequence[str], around: Circumstances) -> str:
     """Why this person may not vote, "" if they may. Membership is judged at the moment of the decision."""
     if "starter" in policy.prevent_self_approval and subject == around.started_by:
         return f"{subject} started this run and may not decide on it"
-    if "commit_author" in policy.prevent_self_approval and subject in around.commit_authors:
+    if "commit_author" in policy.prevent_self_approval and subject.casefold() in around.commit_authors:
         return f"{subject} wrote the commit of this run and may not decide on it"
     if not policy.approvers or policy.approvers.include(subject, groups):
         return ""

@@ -51,7 +51,7 @@ class ApprovalService:
     ) -> tuple[list[Record], str]:
         """Requests, the newest first, and the cursor of the next page ("" if there is none)."""
         keys = cursors.decode(cursor, int, str)
-        before = (datetime.fromtimestamp(keys[0] / 1e6, UTC), keys[1]) if keys else None
+        before = (_moment(keys[0]), keys[1]) if keys else None
         async with self._database.read() as connection:
             rows = await decisions.page(
                 connection,
@@ -136,9 +136,8 @@ async def _require_approver(
     authors: set[str] = set()
     if "commit_author" in policy.prevent_self_approval:
         for row in await decisions.authors(connection, request["source_id"], request["commit_sha"]):
-            email = row["author_email"]
-            authors |= {row["author"], email, email.partition("@")[0]}
-    around = judge.Circumstances(request["started_by"], frozenset(authors - {""}), request["escalated"])
+            authors |= judge.author_names(row["author"], row["author_email"])
+    around = judge.Circumstances(request["started_by"], frozenset(authors), request["escalated"])
     refusal = judge.refusal(policy, caller.subject, caller.groups, around)
     if refusal:
         raise Forbidden(refusal)
@@ -193,6 +192,14 @@ async def _audit(
         commit_sha=request["commit_sha"],
         details={"approval_id": request["id"], "task": request["task"], **details},
     )
+
+
+def _moment(microseconds: int) -> datetime:
+    """What a cursor holds, as a time; one that no clock of ours can have told is the last one that there is."""
+    try:
+        return datetime.fromtimestamp(microseconds / 1e6, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _unknown(approval_id: str) -> NotFound:

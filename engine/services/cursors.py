@@ -23,8 +23,15 @@ def decode(cursor: str, *kinds: type) -> tuple[Any, ...] | None:
         fits = isinstance(keys, list) and [type(key) for key in keys] == list(kinds)
     except (ValueError, RecursionError):
         fits = False
-    if not fits or any((isinstance(key, int) and not 0 <= key < 2**63) or key == "\0" for key in keys):
+    if not fits or not all(_sound(key) for key in keys):
         raise InvalidInput(
             "this cursor is none of ours", [InputProblem("/cursor", "use the next_cursor of the page before")]
         )
     return tuple(keys)
+
+
+def _sound(key: str | int) -> bool:
+    """Whether Postgres can compare with it: a 64-bit number, or text without U+0000 and halves of surrogate pairs."""
+    if isinstance(key, int):
+        return 0 <= key < 2**63
+    return "\0" not in key and key.encode(errors="replace").decode() == key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from typing import Any
 
@@ -200,6 +202,22 @@ async def test_hostile_parameters_never_make_a_fault(api: Api) -> None:
                 method, f"{target}?cursor={value}&commit_sha={value}&workflow={value}&action={value}"
             )
             assert reply.status_code < 500 or path == "/readyz", f"{method} {target}: {reply.text}"
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ("/executions", ["a\0b"]),
+        ("/executions", ["\ud800"]),
+        ("/approvals", [2**63 - 1, "x"]),
+        ("/approvals", [2**64, "x"]),
+        ("/workflows", ["a", "b\0"]),
+        ("/tokens", ["\0a"]),
+    ],
+)
+async def test_forged_cursors_never_make_a_fault(api: Api, path: str, keys: list[Any]) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(keys).encode()).decode()
+    assert (await api.call("GET", f"{path}?cursor={cursor}")).status_code in (200, 422)
 
 
 async def test_health_needs_no_token_and_tells_the_truth(api: Api) -> None:

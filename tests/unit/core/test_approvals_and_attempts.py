@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from engine.core.approvals import ApprovalPolicy, Circumstances, approval_id, expiry, refusal, standing
+from engine.core.approvals import (
+    ApprovalPolicy,
+    Circumstances,
+    approval_id,
+    author_names,
+    expiry,
+    refusal,
+    standing,
+)
 from engine.core.attempts import judge_error, judge_result
 from engine.core.contracts import (
     ActivityCompleted,
@@ -278,6 +286,23 @@ def test_nobody_approves_their_own_run_or_commit_if_the_policy_says_so() -> None
     assert "wrote the commit" in refusal(strict, "bob@example.test", [], around)
     assert refusal(strict, "carol", [], around) == ""
     assert refusal(policy(), "alice", [], around) == ""
+
+
+@pytest.mark.parametrize(
+    "subject", ["ada", "Ada", "ADA@example.test", "ada+git@example.test", "Ada Lovelace"]
+)
+def test_an_author_is_known_by_every_name_whatever_its_case(subject: str) -> None:
+    strict = policy(prevent_self_approval=["commit_author"])
+    around = Circumstances(
+        commit_authors=author_names("Ada Lovelace", "Ada+git@example.test")
+        | author_names("", "ada@example.test")
+    )
+    assert "wrote the commit" in refusal(strict, subject, [], around)
+
+
+def test_an_author_who_hides_their_address_is_known_by_the_name_at_the_forge() -> None:
+    assert author_names("Ada L.", "12345+Ada@users.noreply.forge.test") >= {"ada"}
+    assert author_names("", "") == frozenset()
 
 
 def test_escalation_adds_people() -> None:
