@@ -39,6 +39,7 @@ from engine.dsl.json_schemas import compile_schema
 from engine.testing.attempts import NoAnswer, play
 from engine.testing.cases import Case, Vote
 from engine.testing.people import Request, rfc3339
+from engine.testing.spans import duration
 
 RUN_ID: Final = "test-run"
 COMMIT: Final = "0" * 40
@@ -125,6 +126,7 @@ class _Run:
         self._timers: set[str] = set()
         self._running: set[str] = set()
         self._requests: dict[str, Request] = {}
+        self._given: list[Vote] = []
         self._finish: FinishRun | None = None
 
     def play(self) -> Trace:
@@ -221,6 +223,7 @@ class _Run:
             self._later(self._now + vote.after, partial(self._vote, request, vote))
 
     def _vote(self, request: Request, vote: Vote) -> Event | None:
+        self._given.append(vote)
         refused = request.decide(vote, self._around, self._now)
         if refused:
             self._trace.refused.append((vote, refused))
@@ -235,6 +238,13 @@ class _Run:
 
     def _told(self) -> Trace:
         trace, snapshot = self._trace, self._brain.snapshot()
+        if self._finish is not None:
+            trace.refused += [
+                (vote, f"the run was over after {duration(self._now - self._case.started_at)}")
+                for task in self._requests
+                for vote in self._case.approvals.get(task, ())
+                if vote not in self._given
+            ]
         trace.took = self._now - self._case.started_at
         if self._finish is not None:
             trace.status = self._finish.status

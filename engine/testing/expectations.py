@@ -10,6 +10,7 @@ from engine.core.contracts import Json
 from engine.dsl.activity_types import ActivityTypes
 from engine.testing.cases import Case, Took
 from engine.testing.driver import Missing, Trace
+from engine.testing.spans import duration
 
 _LONGEST: Final = 300
 _MOST: Final = 20
@@ -54,23 +55,13 @@ def differences(case: Case, trace: Trace, types: ActivityTypes) -> list[str]:
     return found
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person writes them: `1h30m`, `250ms`, `0s`."""
-    milliseconds = round(seconds * 1000)
-    parts = []
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
-        amount, milliseconds = divmod(milliseconds, size)
-        parts += [f"{amount}{unit}"] if amount else []
-    return "".join(parts) or "0s"
-
-
 def _no_mock(missing: Missing, case: Case, types: ActivityTypes) -> str:
     task = missing.task
     if missing.attempt > 1:
         mock = case.mocks[task]
         return (
-            f"task `{task}` asks for attempt {missing.attempt}, and its mock answers {len(mock.answers)}: add an answer, "
-            "or write one without a list to answer every attempt"
+            f"task `{task}` asks for attempt {missing.attempt}, and the list of its mock has {len(mock.answers)}: add an "
+            "answer, or write a single one without the list, for every attempt"
         )
     where = "under `mocks:`" if case.mocks else f"to the case in line {case.line}"
     line = f"{task}: {{result: {_example(missing.activity_type, types)}}}"
@@ -150,7 +141,7 @@ def _path_diff(expected: list[str], actual: list[str]) -> str:
 
     # Without the help lines and without what is equal far away, as in a diff of two files.
     lines = [line for line in difflib.ndiff(expected, actual) if not line.startswith("?")]
-    return "path:\n" + "\n".join(f"      {line}" for line in lines)
+    return "path (- is expected, + is what was):\n" + "\n".join(f"      {line}" for line in lines)
 
 
 def _different(place: str, expected: Json, actual: Any) -> str:

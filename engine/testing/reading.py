@@ -166,11 +166,10 @@ class _Reader:
                 )
                 continue
             votes = [self._vote(item, (*place, name, i)) for i, item in enumerate(value or ())]
-            if not expressions_in(task["config"]):
-                policy = ApprovalPolicy.from_json(task["config"])
-                for vote in votes:
-                    if refused := refused_vote(policy, vote, around):
-                        self._say(VOTE, refused, (*vote.place, "by"))
+            policy = _constant_policy(task["config"])
+            for vote in votes if policy else ():
+                if policy and vote.by and (refused := refused_vote(policy, vote, around)):
+                    self._say(VOTE, refused, (*vote.place, "by"))
             yield name, tuple(sorted(votes, key=lambda vote: vote.after))
 
     def _vote(self, data: Any, place: Path) -> Vote:
@@ -261,6 +260,14 @@ class _Reader:
 
     def _say(self, code: str, message: str, place: Path, hint: str = "", *, key: bool = False) -> None:
         self.problems.append(self._document.problem(code, message, place, hint=hint, key=key))
+
+
+def _constant_policy(config: Any) -> ApprovalPolicy | None:
+    """What a request asks for, if its definition says so without an expression; else only a run can tell."""
+    if not isinstance(config, dict) or "message" not in config:
+        return None
+    asked = {key: value for key, value in config.items() if key not in ("message", "form", "deadline")}
+    return None if expressions_in(asked) else ApprovalPolicy.from_json(asked)
 
 
 def refused_vote(policy: ApprovalPolicy, vote: Vote, around: Circumstances) -> str:

@@ -72,10 +72,13 @@ def _wrong(document: Document, error: Any, path: Path) -> Problem:
     match error.kind.name:
         case "type":
             wanted = _KINDS.get(str(holder.get("type")), "another kind of value")
-            return document.problem(codes.TYPE, f"`{shown(_named(path))}` takes {wanted}", path)
+            quoted = wanted == "text" and isinstance(value, (bool, int, float))
+            hint = f'quote it: "{document.raw(path)}"' if quoted else ""
+            return document.problem(codes.TYPE, f"`{shown(_named(path))}` takes {wanted}", path, hint=hint)
         case "enum":
             options = [str(option) for option in holder["enum"]]
-            hint = closest(str(value).upper(), options) or "one of " + ", ".join(f"`{o}`" for o in options)
+            near = f"did you mean `{str(value).upper()}`?" if str(value).upper() in options else ""
+            hint = near or "one of " + ", ".join(f"`{option}`" for option in options)
             return document.problem(codes.VALUE, f"`{shown(value)}` cannot stand here", path, hint=hint)
         case "pattern":
             hint = _HINTS.get(error.kind.pattern, "")

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = ("engine", "hooks", "pyproject.toml", "README.md", "LICENSE", ".pre-commit-hooks.yaml")
 GOOD = 'name: good\ntasks: [{id: a, type: set, values: {r: "${{ run.id }}"}}]\n'
 BAD = "name: bad\ntasks: [{id: a, type: set, values: {}, needs: [b]}]\n"
+TESTS = "workflow: good\ncases: [{name: sets, expect: {status: COMPLETED, tasks: {a: COMPLETED}}}]\n"
 UNORDERED = "name: unordered\ntasks: [{id: a, type: set, values: {}, depends_on: [b]}]\n"
 
 
@@ -58,15 +59,20 @@ def _run_hook(repository: Path, cache: Path, hook: str) -> subprocess.CompletedP
 @pytest.mark.timeout(900)
 def test_the_hooks_refuse_bad_definitions_and_install_the_language_alone(tmp_path: Path) -> None:
     hooks, commit = _published(tmp_path / "hooks")
-    config = f"repos: [{{repo: '{hooks}', rev: {commit}, hooks: [{{id: pinflow-validate}}, {{id: pinflow-schema}}]}}]\n"
+    config = f"repos: [{{repo: '{hooks}', rev: {commit}, hooks: [{{id: pinflow-validate}}, {{id: pinflow-schema}}, {{id: pinflow-test}}]}}]\n"
     user = Repository(tmp_path / "user")
     user.commit(
-        {".pre-commit-config.yaml": config, "workflows/good.yaml": GOOD, "other/bad.yaml": BAD},
+        {
+            ".pre-commit-config.yaml": config,
+            "workflows/good.yaml": GOOD,
+            "workflows/good.test.yaml": TESTS,
+            "other/bad.yaml": BAD,
+        },
         message="good",
     )
     cache = tmp_path / "cache"
 
-    for hook in ("pinflow-validate", "pinflow-schema"):
+    for hook in ("pinflow-validate", "pinflow-schema", "pinflow-test"):
         done = _run_hook(user.path, cache, hook)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -84,6 +90,12 @@ def test_the_hooks_refuse_bad_definitions_and_install_the_language_alone(tmp_pat
     assert shaped.returncode == 1
     assert "workflows/bad.yaml:2:40: UNKNOWN_KEY" in shaped.stdout
     assert "UNKNOWN_TASK" not in shaped.stdout
+
+    failing = TESTS.replace("tasks: {a: COMPLETED}", "tasks: {a: SKIPPED}")
+    user.commit({"workflows/good.test.yaml": failing}, message="failing")
+    tested = _run_hook(user.path, cache, "pinflow-test")
+    assert tested.returncode == 1
+    assert "FAIL  sets  (workflows/good.test.yaml:2)" in tested.stdout
 
     (python,) = cache.glob("repo*/py_env-*/bin/python")
     found = subprocess.run(
