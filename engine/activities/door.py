@@ -101,8 +101,9 @@ def _task_activity(type: ActivityType, workbench: Workbench) -> Callable[..., An
             _heartbeats(info),
         ):
             config = parse_config(type.config, call.config)
-            context = _context(call, info, limit, workbench)
-            result = await _within(limit, run(config, context))
+            ours = limit and _a_little_less(limit)
+            context = _context(call, info, ours, workbench)
+            result = await _within(ours, limit, run(config, context))
             plain, data = results.encode(result, info.attempt)
             problem = judge_result(call.success_when, plain, info.attempt)
             if problem is not None:
@@ -153,24 +154,28 @@ def _context(
 
 
 def _time_limit(info: activity.Info) -> float | None:
-    """Seconds for this attempt: a little less than Temporal gives, so that our word on it is the one that counts.
-
-    (An activity that Temporal times out is judged by no `retry.when`, and its child processes would live on.)
-    """
+    """Seconds that Temporal gives to this attempt."""
     limits = []
     if info.start_to_close_timeout:
         limits.append(info.start_to_close_timeout.total_seconds())
     if info.schedule_to_close_timeout:
         past = (datetime.now(UTC) - info.scheduled_time).total_seconds()
         limits.append(max(info.schedule_to_close_timeout.total_seconds() - max(past, 0.0), 0.05))
-    if not limits:
-        return None
-    return min(limits) - min(0.25, 0.05 * min(limits))
+    return min(limits, default=None)
 
 
-async def _within(limit: float | None, work: Awaitable[Any]) -> Any:
+def _a_little_less(limit: float) -> float:
+    """Seconds that we give, so that our word on a late attempt is the one that counts.
+
+    (An activity that Temporal times out is judged by no `retry.when`, and its child processes would live on.)
+    """
+    return limit - min(0.25, 0.05 * limit)
+
+
+async def _within(ours: float | None, limit: float | None, work: Awaitable[Any]) -> Any:
+    """The work's result. The error of a late one names the `limit` that its author wrote."""
     try:
-        async with asyncio.timeout(limit) as scope:
+        async with asyncio.timeout(ours) as scope:
             return await work
     except TimeoutError as error:
         if not scope.expired():
@@ -236,14 +241,15 @@ def _translated(retry_when: Judgement | None) -> Iterator[None]:
 
 
 def _application_error(failure: ActivityFailure, retry_when: Judgement | None) -> ApplicationError:
-    attempt = activity.info().attempt
+    info = activity.info()
+    attempt = info.attempt
     details = results.bounded_details(failure.details)
     error = TaskError(failure.type, results.bounded_message(failure.message), details=details)
     final = judge_error(retry_when, error, attempt) if failure.retryable else error
     told = final or error
-    _log.warning(
-        "attempt failed", type=told.type, reason=told.message, attempt=attempt, final=final is not None
-    )
+    policy = info.retry_policy
+    last = final is not None or (policy is not None and 0 < policy.maximum_attempts <= attempt)
+    _log.warning("attempt failed", type=told.type, reason=told.message, attempt=attempt, final=last)
     return ApplicationError(
         told.message,
         {"attempt": attempt, "details": details},

@@ -76,7 +76,7 @@ def _show(client: Client, sources: list[dict[str, Any]]) -> None:
         if source.get("action"):
             print(f"  what helps: {source['action']}")
         if minutes := _minutes_since(source.get("checked_at")):
-            print(f"  nobody has looked for {minutes} minutes: is a sync daemon running?")
+            print(f"  nobody has looked for {minutes} minutes: does a running sync daemon watch it?")
 
 
 def _problems(client: Client, source: dict[str, Any]) -> list[dict[str, Any]]:

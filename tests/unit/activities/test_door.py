@@ -141,6 +141,7 @@ async def test_time_is_up(bench: Workbench) -> None:
     with pytest.raises(ApplicationError) as caught:
         await attempt(bench, call("test.do", {}), types=[doing(work)], timeout=0.2)
     assert (caught.value.type, caught.value.non_retryable) == ("TIMEOUT", False)
+    assert "within 0.2 s" in caught.value.message
 
 
 async def test_unknown_type_is_a_clear_end(bench: Workbench) -> None:

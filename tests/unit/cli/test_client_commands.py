@@ -227,7 +227,7 @@ def test_a_source_that_nobody_looks_at_any_more_is_told(
 
     _shown(["status"], sync, client, monkeypatch)
 
-    assert "12 minutes: is a sync daemon running?" in capsys.readouterr().out
+    assert "12 minutes: does a running sync daemon watch it?" in capsys.readouterr().out
 
 
 def test_a_run_is_shown_with_its_error_and_who_is_asked(
