@@ -67,11 +67,15 @@ def engine_activities(database: Database) -> list[Callable[..., Any]]:
                 finished_at=raw["finished_at"],
             )
             async with database.begin() as connection:
-                written = await run_records.finish(connection, record, actor="worker")
+                commit_sha = await run_records.finish(connection, record, actor="worker")
                 await faults.point("record.before_commit")
             await faults.point("record.after_commit")
             _log.info(
-                "run ended", execution_id=record.execution_id, status=record.status, repeated=not written
+                "run ended",
+                execution_id=record.execution_id,
+                commit_sha=commit_sha,
+                status=record.status,
+                repeated=not commit_sha,
             )
 
     return [request_approval, close_approval, record_run]

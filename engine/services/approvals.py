@@ -204,5 +204,6 @@ def _moment(microseconds: int) -> datetime:
 
 def _unknown(approval_id: str) -> NotFound:
     return NotFound(
-        f"no approval request {approval_id}", hint="GET /approvals?status=PENDING lists what waits"
+        f"no approval request {approval_id}",
+        hint="`pinflow approvals ls` and GET /approvals?status=PENDING list what waits",
     )

@@ -190,7 +190,9 @@ class ExecutionService:
         """
         found = await executions.detail(self._database, execution_id)
         if found is None:
-            raise NotFound(f"no run {execution_id}", hint="GET /executions lists them")
+            raise NotFound(
+                f"no run {execution_id}", hint="`pinflow executions ls` and GET /executions list them"
+            )
         status, text, attempts = found
         if status in RUN_ENDS:
             return text
@@ -255,7 +257,9 @@ class ExecutionService:
         async with self._database.begin() as connection:
             run = await executions.lock(connection, execution_id)
             if run is None:
-                raise NotFound(f"no run {execution_id}", hint="GET /executions lists them")
+                raise NotFound(
+                    f"no run {execution_id}", hint="`pinflow executions ls` and GET /executions list them"
+                )
             if run["status"] in RUN_ENDS:
                 raise Conflict(f"run {execution_id} has ended already: {run['status']}")
             again = await history.happened(connection, execution_id, "execution.cancel_requested")

@@ -57,14 +57,17 @@ _FINISH = text("""
     INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
     SELECT :actor, 'execution.' || lower(:status), s.name, run.workflow, run.id, run.commit_sha, :details
       FROM run JOIN sources s ON s.id = run.source_id
- RETURNING id
+ RETURNING commit_sha
 """).bindparams(
     *(bindparam(name, type_=JSONB(none_as_null=True)) for name in ("outputs", "error", "tasks", "details"))
 )
 
 
-async def finish(connection: AsyncConnection, record: RunRecord, *, actor: str) -> bool:
-    """Record the end of a run: its row, its tasks, its open approvals, the audit. False if it had ended already."""
+async def finish(connection: AsyncConnection, record: RunRecord, *, actor: str) -> str:
+    """Record the end of a run: its row, its tasks, its open approvals, the audit.
+
+    Returns the commit SHA that it ran, "" if it had ended already.
+    """
     error = record.error
     values = {
         "id": record.execution_id,
@@ -76,4 +79,4 @@ async def finish(connection: AsyncConnection, record: RunRecord, *, actor: str) 
         "details": {} if error is None else {"error": {k: error.get(k) for k in ("type", "message", "task")}},
         "actor": actor,
     }
-    return (await connection.execute(_FINISH, values)).one_or_none() is not None
+    return (await connection.execute(_FINISH, values)).scalar_one_or_none() or ""
