@@ -20,6 +20,7 @@ from engine.storage.rows import Record
 LATEST = "latest"
 _SHA = re.compile(r"[0-9a-f]{4,64}")
 _CACHED_DEFINITIONS = 512
+_PROBLEMS_LISTED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +157,6 @@ class WorkflowRegistry:
         async with self._database.read() as connection:
             return await registry.list_live(connection, limit=limit, after=after, source=source)
 
-    async def show(self, name: str) -> PinnedVersion:
-        """The live version of a workflow. Raises as `resolve` does."""
-        return await self.resolve(name)
-
     async def versions(self, name: str, *, limit: int = 100, before: int = 0) -> list[Record]:
         """When which version of `name` (or `source/name`) was live, newest first, also of a retired workflow.
 
@@ -178,23 +175,21 @@ class WorkflowRegistry:
     async def revisions(
         self, *, limit: int = 100, before: int = 0, source: str = "", sha: str = "", status: str = ""
     ) -> list[Record]:
-        """Revisions, newest first, each with its `problems`; `before` is an `id` of the last page; `sha` is a full one."""
+        """Revisions, newest first; `before` is an `id` of the last page; `sha` is a full one.
+
+        Each has its `problem_count` and the first 50 of its `problems`: a single commit can have a hundred thousand.
+        """
         async with self._database.read() as connection:
             found = await registry.list_revisions(
                 connection, limit=limit, before=before, source=source, sha=sha, status=status
             )
-            for revision in found:
-                faulty = revision["problem_count"] > 0
-                revision["problems"] = await registry.problems(connection, revision["id"]) if faulty else []
-            return found
+            return await _with_problems(connection, found, each=_PROBLEMS_LISTED)
 
     async def revision(self, sha: str) -> list[Record]:
-        """The revisions that this (full) commit is, one per source and time it was the tip, each with its `problems`."""
+        """The revisions that this (full) commit is, one per source and time it was the tip, each with all its `problems`."""
         async with self._database.read() as connection:
             found = await registry.list_revisions(connection, limit=100, sha=sha)
-            for revision in found:
-                revision["problems"] = await registry.problems(connection, revision["id"])
-            return found
+            return await _with_problems(connection, found)
 
     async def full_sha(self, ref: str) -> str:
         """The full SHA of the revision that `ref` (full or short) means. Raises as `resolve` does."""
@@ -252,6 +247,14 @@ def _only(found: list[Record], name: str) -> PinnedVersion:
         description=row["description"],
         labels=row["labels"],
     )
+
+
+async def _with_problems(
+    connection: Connection, revisions: list[Record], *, each: int | None = None
+) -> list[Record]:
+    faulty = [revision["id"] for revision in revisions if revision["problem_count"]]
+    found = await registry.problems(connection, faulty, each=each)
+    return [revision | {"problems": found.get(revision["id"], [])} for revision in revisions]
 
 
 def _ambiguous(name: str, found: list[Record]) -> InvalidInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Text, bindparam, select, text
+from sqlalchemy import BigInteger, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -164,10 +164,26 @@ async def list_revisions(
     return await many(connection, _REVISIONS, parameters)
 
 
-async def problems(connection: AsyncConnection, revision_id: int) -> list[Record]:
-    """The located faults of a rejected revision, in the order in which they were found."""
-    statement = select(RevisionProblem.__table__).where(RevisionProblem.revision_id == revision_id)
-    return await many(connection, statement.order_by(RevisionProblem.id))
+_PROBLEMS = text(
+    """
+    SELECT p.* FROM unnest(:ids) AS r (id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM revision_problems WHERE revision_id = r.id ORDER BY id LIMIT :each
+    ) p
+    ORDER BY p.id
+    """
+).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+
+
+async def problems(
+    connection: AsyncConnection, revision_ids: Sequence[int], *, each: int | None = None
+) -> dict[int, list[Record]]:
+    """The located faults of rejected revisions by id, in the order in which they were found; at most `each` of one."""
+    found: dict[int, list[Record]] = {revision: [] for revision in revision_ids}
+    if found:
+        for row in await many(connection, _PROBLEMS, {"ids": list(found), "each": each}):
+            found[row["revision_id"]].append(row)
+    return found
 
 
 async def problems_of(connection: AsyncConnection, source_id: int, seq: int) -> list[Record]:

@@ -69,8 +69,8 @@ class Reconciler:
         try:
             standing = await self._attempt(cursor)
         except SourceError as error:
-            standing = self._unusable(error)
-        await self._finish(standing, cursor)
+            standing = Standing(conditions.UNREACHABLE, error.reason, error.message)
+        await self._report(standing, cursor)
         return standing
 
     async def note_failure(self, error: Exception) -> None:
@@ -259,12 +259,6 @@ class Reconciler:
                     standing = _synced(cursor, await registry.live_count(connection, self._source_id))
             self._stood = (cursor.last_seq, standing)
         return self._stood[1]
-
-    def _unusable(self, error: SourceError) -> Standing:
-        return Standing(conditions.UNREACHABLE, error.reason, error.message)
-
-    async def _finish(self, standing: Standing, cursor: Cursor) -> None:
-        await self._report(standing, cursor)
 
     async def _report(self, standing: Standing, cursor: Cursor | None) -> None:
         if not self._source_id:

@@ -41,7 +41,7 @@ async def list_revisions(
     source: Annotated[str, Query(max_length=100)] = "",
     status: Annotated[Literal["REGISTERED", "REJECTED"] | None, Query()] = None,
 ) -> Any:
-    """Revisions, the newest first, with every problem of the rejected ones."""
+    """Revisions, the newest first, with the first problems of the rejected ones."""
     before = cursors.decode(cursor, int)
     rows = await services.registry.revisions(
         limit=limit + 1, before=before[0] if before else 0, source=source, status=status or ""

@@ -64,7 +64,9 @@ class Revision(Message):
     subject: str
     bundle_digest: str
     registered_at: datetime
+    problem_count: int
     problems: list[DefinitionProblem]
+    """The first 50 in listings; all of them in `GET /commits/{sha}`."""
 
 
 class Change(Message):

@@ -94,6 +94,18 @@ async def test_sources_and_revisions_are_shown_with_problems(api: Api) -> None:
     assert (await api.call("GET", "/revisions?status=REGISTERED")).json()["items"] == []
 
 
+async def test_a_listing_shows_the_first_problems_of_a_revision_and_the_commit_all(api: Api) -> None:
+    await api.rows(
+        'INSERT INTO revision_problems (revision_id, file, line, "column", code, path, message, hint)'
+        " SELECT id, 'a.yaml', n, 1, 'UNKNOWN_KEY', '', 'no', '' FROM revisions, generate_series(1, 60) AS n"
+    )
+    (revision,) = (await api.call("GET", "/revisions")).json()["items"]
+    assert revision["problem_count"] == 60
+    assert [p["line"] for p in revision["problems"]] == list(range(1, 51))
+    (revision,) = (await api.call("GET", f"/commits/{api.version.commit_sha}")).json()["revisions"]
+    assert len(revision["problems"]) == 60
+
+
 async def test_a_sync_can_be_asked_for(api: Api) -> None:
     reply = await api.call("POST", "/sources/main/sync", by="operator")
     assert (reply.status_code, reply.json()) == (202, {"asked": ["main"]})
