@@ -108,7 +108,7 @@ def coverage_text(coverages: list[Coverage]) -> str:
                 f"{coverage.workflow}: {coverage.met} of {coverage.total} branches ({share} %); runs: {ends or 'none'}",
             ),
         ]
-        rows = [("task", "completed", "failed", "skipped", "cancelled", "never seen")]
+        rows: list[tuple[str, ...]] = [("task", "completed", "failed", "skipped", "cancelled", "never seen")]
         for task in coverage.tasks:
             unseen = ", ".join(name for name, met in task.branches().items() if not met)
             counts = (task.completed, task.failed, task.skipped, task.cancelled)

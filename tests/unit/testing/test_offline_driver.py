@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
+from engine.core.states import RUN_ENDS, TASK_ENDS
+from engine.testing.cases import Answer, Cancel, Case, Expectation, Failure, Mock, Vote
+from engine.testing.driver import Driver
 from engine.testing.spans import duration
-from tests.support.casefiles import HTTP, passes, play
+from tests.simulation.world import random_definition
+from tests.support.casefiles import HTTP, TYPES, passes, play
 
 
 def definition(*tasks: str, more: str = "") -> str:
@@ -300,3 +306,32 @@ def test_took(took: str) -> None:
 )
 def test_spans(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_definition_is_played_to_its_end_and_the_same_twice(seed: int) -> None:
+    chance = Random(seed)
+    compiled = random_definition(chance)
+    tasks = [*compiled["tasks"], *compiled["on_failure"], *compiled["finally"]]
+    failure = Failure("X", "no")
+    answers = {
+        t["id"]: Answer({"n": 1}, chance.choice([None, None, failure]), chance.choice([0, 7])) for t in tasks
+    }
+    votes: dict[str, tuple[Vote, ...]] = {
+        t["id"]: (Vote("bob", chance.choice(["approve", "reject"]), 3.0, ()),) for t in tasks
+    }
+    case = Case(
+        name="any",
+        line=1,
+        place=(),
+        inputs={},
+        mocks={name: Mock((answer,), repeats=True) for name, answer in answers.items()},
+        approvals=votes,
+        expect=Expectation("COMPLETED", {}, {}),
+        started_at=1000.0,
+        cancel=chance.choice([None, None, Cancel(chance.choice([0.0, 9.0]), "bob", "")]),
+    )
+    trace = Driver(compiled, TYPES).play(case)
+    assert trace.status in RUN_ENDS
+    assert all(end.status in TASK_ENDS for end in trace.tasks.values())
+    assert trace == Driver(compiled, TYPES).play(case)
