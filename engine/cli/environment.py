@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from engine.errors import Misconfigured
 
 if TYPE_CHECKING:
     from engine.settings import Settings
+
+_OTHERS = {"PINFLOW_URL", "PINFLOW_TOKEN", "PINFLOW_FAULTS", "PINFLOW_POSTGRES_BIN"}
+"""Variables of ours that are no settings of a server process."""
 
 
 def settings() -> Settings:
@@ -18,6 +25,8 @@ def settings() -> Settings:
 
     from engine.settings import Settings
 
+    for said in misspelt(os.environ, Settings.model_fields):
+        print(f"pinflow: {said}", file=sys.stderr)
     try:
         return Settings()
     except ValidationError as error:
@@ -29,6 +38,14 @@ def settings() -> Settings:
         raise Misconfigured(
             f"{name} is not JSON: {error.__cause__}", hint="lists and objects are written as JSON"
         ) from error
+
+
+def misspelt(variables: Iterable[str], settings: Iterable[str]) -> list[str]:
+    """A line for each variable that is nearly a setting: without it, a slip of the pen would be the default in silence."""
+    known = {f"PINFLOW_{name.upper()}" for name in settings} | _OTHERS
+    unknown = sorted(name for name in variables if name.startswith("PINFLOW_") and name not in known)
+    near = [(name, difflib.get_close_matches(name, known, n=1, cutoff=0.85)) for name in unknown]
+    return [f"{name} is no setting (did you mean {found[0]}?)" for name, found in near if found]
 
 
 def _named(place: tuple[int | str, ...]) -> str:

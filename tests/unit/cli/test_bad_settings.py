@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine.cli.environment import settings
+from engine.cli.environment import misspelt, settings
 from engine.cli.main import run
 from engine.errors import Misconfigured
+from engine.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,22 @@ def test_a_number_out_of_range_is_wrong_usage(words: list[str], capsys: pytest.C
         run(words)
     assert end.value.code == 2
     assert words[-2] in capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_told_and_not_taken_for_the_default_in_silence() -> None:
+    names = ["PINFLOW_API_PROT", "PINFLOW_API_PORT", "PINFLOW_TOKEN", "PINFLOW_MY_OWN_THING", "HOME"]
+    assert misspelt(names, Settings.model_fields) == [
+        "PINFLOW_API_PROT is no setting (did you mean PINFLOW_API_PORT?)"
+    ]
+
+
+def test_a_fault_inside_of_a_source_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINFLOW_SOURCES", '[{"name": "a"}]')
+    with pytest.raises(Misconfigured, match=r"PINFLOW_SOURCES\[0\]\.url"):
+        settings()
+
+
+def test_a_list_that_is_not_json_is_told_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINFLOW_HTTP_ALLOW", "127.0.0.1")
+    with pytest.raises(Misconfigured, match="PINFLOW_HTTP_ALLOW is not JSON"):
+        settings()
