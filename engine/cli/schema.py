@@ -20,14 +20,15 @@ and in a definition, for the YAML language server:
 
     # yaml-language-server: $schema=../schemas/workflow.schema.json
 
-With files or folders, check their shape against the schema and nothing more: no ids, order or expressions, which
-`pinflow validate` also does.
+`--tests` prints that of test files instead. With files or folders, check their shape against the schema and nothing
+more: no ids, order or expressions, which `pinflow validate` also does.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("paths", nargs="*", metavar="PATH", help="files and folders to check")
+    parser.add_argument("--tests", action="store_true", help="print the JSON Schema of test files")
     parser.add_argument(
         "--format", choices=sorted(FORMATS), default="text", help="of the problems; default text"
     )
@@ -35,6 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the schema, or check. 1 if a file does not fit."""
+    if args.tests:
+        from engine.testing.export import text  # definitions need none of it
+
+        sys.stdout.write(text())
+        return 0
     if not args.paths:
         with open(SCHEMA_FILE, encoding="utf-8") as file:
             sys.stdout.write(file.read())

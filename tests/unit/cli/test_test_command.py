@@ -140,6 +140,11 @@ def test_a_junit_file_that_cannot_be_written_is_said(
     assert "cannot write no/such/folder.xml" in capsys.readouterr().err
 
 
+def test_schema_prints_the_json_schema_of_test_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema", "--tests"]) == 0
+    assert capsys.readouterr().out == (ROOT / "schemas/test.schema.json").read_text("utf-8")
+
+
 _PROGRAM = """
 import sys
 opened = []
