@@ -6,11 +6,14 @@ and importing pydantic-settings would triple the time of a hook).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from engine.errors import Misconfigured
 
 
 class SourceSettings(BaseModel):
@@ -76,3 +79,25 @@ class Settings(BaseSettings):
             raise ValueError("must be postgresql://user:password@host:port/database")
         _ = urlsplit(url).port  # raises ValueError for one that is no number or out of range
         return f"postgresql+asyncpg://{rest}"
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises `Misconfigured` with every variable that does not fit."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [f"{_named(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise Misconfigured("; ".join(faults), hint="docs/reference/settings.md lists all of them") from error
+    except SettingsError as error:
+        found = re.search(r'field "(\w+)"', str(error))
+        name = _named((found[1],)) if found else str(error)
+        raise Misconfigured(
+            f"{name} is not JSON: {error.__cause__}", hint="lists and objects are written as JSON"
+        ) from error
+
+
+def _named(place: tuple[int | str, ...]) -> str:
+    """`PINFLOW_SOURCES[0].url`: the variable, and where in it."""
+    name, *path = place
+    inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return f"PINFLOW_{str(name).upper()}{inside}"

@@ -8,11 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-from engine.errors import PinflowError
+from engine.errors import Misconfigured, PinflowError
 from engine.services.tokens import ensure_local_token
-from engine.settings import Settings
+from engine.settings import Settings, read_settings
 from engine.storage.database import Database
 from engine.storage.migrate import upgrade
+
+MISCONFIGURED = 78
+"""Exit code for what a person must mend; any other but 0 says that it may work later."""
 
 
 async def prepare(settings: Settings, url: str, client_file: Path) -> None:
@@ -37,6 +40,7 @@ def write_privately(file: Path, content: str) -> None:
 
 if __name__ == "__main__":
     try:
-        asyncio.run(prepare(Settings(), sys.argv[1], Path(sys.argv[2])))
+        asyncio.run(prepare(read_settings(), sys.argv[1], Path(sys.argv[2])))
     except PinflowError as error:
-        sys.exit(str(error))
+        print(f"{error.message} ({error.hint})" if error.hint else error.message, file=sys.stderr)
+        sys.exit(MISCONFIGURED if isinstance(error, Misconfigured) else 1)

@@ -33,6 +33,7 @@ CLIENT_FILE = "client.json"
 """Where the client commands find the URL and the token; see `engine/cli/client.py`."""
 DATA_FOLDER = ".pinflow"
 """The data folder that client commands look for in their own folder and above; any other must be named to them."""
+_MISCONFIGURED = 78  # as in `engine/stack/prepare.py`, whose imports must not come here
 _DRAIN = 20.0
 _READY_WITHIN = 240.0
 _LOOK_WITHIN = 20.0
@@ -209,10 +210,11 @@ class Stack:
             stderr=asyncio.subprocess.PIPE,
         )
         _, said = await child.communicate()
+        told = said.decode(errors="replace").strip()[-800:]
+        if child.returncode == _MISCONFIGURED:
+            raise Misconfigured(told)
         if child.returncode != 0:
-            raise Unavailable(
-                "the database could not be prepared", hint=said.decode(errors="replace").strip()[-800:]
-            )
+            raise Unavailable("the database could not be prepared", hint=told)
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + _READY_WITHIN
