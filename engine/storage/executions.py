@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.database import Database
-from engine.storage.json_text import dumps
+from engine.storage.json_text import clean_text, dumps
 from engine.storage.models import (
     ApprovalRequest,
     Blob,
@@ -106,7 +106,14 @@ async def begin(
     """
     values = (
         *(run.id, run.source_id, run.workflow, run.version_id, run.commit_sha, run.revision_sha),
-        *(run.digest, run.compiled_digest, run.bundle_digest, run.dsl, dumps(run.inputs), run.title),
+        *(
+            run.digest,
+            run.compiled_digest,
+            run.bundle_digest,
+            run.dsl,
+            dumps(run.inputs),
+            clean_text(run.title),
+        ),
         *(run.started_by, run.created_at, run.key, run.request_hash, run.source),
         dumps({"digest": run.digest, "revision_sha": run.revision_sha}),
         head_start,

@@ -13,6 +13,8 @@ from engine.sync.git_objects import Difference, Entry
 
 CONFIRM_TRAILER = "Pinflow-Confirm-Deletions"
 FUNCTIONS = "functions"
+MAX_PATH = 1000
+"""Bytes of a definition's path: an index of Postgres takes no more than 2,700."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME_LINE = re.compile(rb"^name[ \t]*:", re.MULTILINE)
 
@@ -85,6 +87,10 @@ def sort_difference(difference: Difference, folder: str) -> TreeChanges:
         if path.startswith(f"{FUNCTIONS}/"):
             functions = True
         elif is_definition(path):
+            if now is not None and len(full.encode()) > MAX_PATH:
+                message = f"the file's path is longer than {MAX_PATH} bytes"
+                found.append(Problem(code=codes.FILE_NAME, message=message, file=full))
+                continue
             same = before is not None and before.is_file and now is not None and before.sha == now.sha
             if now is None:
                 removed.add(full)

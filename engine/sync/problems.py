@@ -20,7 +20,7 @@ EMPTY_FOLDER = "EMPTY_FOLDER"
 MEANINGS: dict[str, str] = {
     SYMLINK: "A symbolic link stands in the source's folder. Put a copy of the file there: a link could point anywhere.",
     SUBMODULE: "A submodule stands in the source's folder. Only files of the repository itself are read.",
-    FILE_NAME: "The name of a file is no UTF-8 or holds a control character. Rename it.",
+    FILE_NAME: "The name of a file is no UTF-8, holds a control character or is too long. Rename it.",
     TOO_MANY_FILES: "The source's folder holds more files, folders or levels of folders than are read, or a commit more text.",
     NO_FOLDER: "Where the source's folder should be stands a file, a link or a submodule.",
     DUPLICATE_NAME: "Two files of the source define a workflow of the same name. Rename one; both places are shown.",

@@ -33,7 +33,7 @@ class Stage:
         self.dispatcher = Dispatcher(database, executor)
         self.reconciler = Reconciler(database, executor, interval=0.1)
 
-    async def begin(self, head_start: float = 0.0, **inputs: Any) -> str:
+    async def begin(self, head_start: float = 0.0, title: str = "A title", **inputs: Any) -> str:
         """A PENDING run with its start message."""
         version = self.version
         run = executions.NewRun(
@@ -49,7 +49,7 @@ class Stage:
             bundle_digest="",
             dsl="1",
             inputs=inputs,
-            title="A title",
+            title=title,
             started_by="ada",
             created_at=datetime.now(UTC),
         )

@@ -23,6 +23,12 @@ async def test_a_start_is_sent_once_and_the_run_is_running(stage: Stage) -> None
     assert await stage.dispatcher.pass_once() == 0
 
 
+async def test_a_title_that_postgres_cannot_keep_stops_no_start(stage: Stage) -> None:
+    run = await stage.begin(title="a\0b")
+    (row,) = await stage.rows("SELECT title FROM workflow_executions WHERE id = :run", run=run)
+    assert row["title"] == "a\ufffdb"
+
+
 async def test_many_relays_at_once_start_one_run_and_audit_it_once(stage: Stage) -> None:
     run = await stage.begin(end="wait")
     relays = [Dispatcher(stage.database, stage.executor) for _ in range(5)]

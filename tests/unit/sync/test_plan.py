@@ -128,6 +128,14 @@ def test_what_may_not_stand_in_the_folder_is_a_problem(path: str, mode: int, cod
     assert problem.file.isprintable()
 
 
+def test_a_path_that_no_index_takes_is_a_problem_of_definitions_only() -> None:
+    long = "/".join(["x" * 200] * 6)
+    both: Difference = {f"{long}.{suffix}": (None, Entry(FILE, "1")) for suffix in ("md", "yaml")}
+    changes = sort_difference(both, "workflows")
+    assert [(p.code, p.file) for p in changes.problems] == [("FILE_NAME", f"workflows/{long}.yaml")]
+    assert not changes.files
+
+
 def test_without_an_old_tree_the_live_definitions_stand_for_it() -> None:
     listing: Difference = {"same.yaml": (None, Entry(FILE, "b")), "new.yaml": (None, Entry(FILE, "n"))}
     changes = compare_with_live(listing, "w", [live("same", "w/same.yaml"), live("gone", "w/gone.yaml")])
