@@ -218,6 +218,9 @@ class TemporalWorkflowExecutor:
                 await self.ping()
             except Unavailable:
                 pass  # `away` has it
+            except Exception as error:
+                # Whatever it is, nobody else would look again: callers are refused as long as `away` says so.
+                self.away = str(error) or type(error).__name__
             await asyncio.sleep(interval)
 
     async def snapshot(self, execution_id: str, *, limit: float = 1.0) -> Snapshot:

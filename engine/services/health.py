@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from engine.errors import Unavailable
+from engine.errors import PinflowError
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.storage import decisions, executions, outbox, sources
 from engine.storage.database import Database
@@ -55,6 +55,6 @@ class HealthService:
 async def _word(look: Awaitable[None]) -> str:
     try:
         await look
-    except Unavailable as error:
+    except PinflowError as error:
         return error.message
     return "ok"

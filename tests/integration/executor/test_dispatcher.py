@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from engine.errors import Misconfigured
 from engine.executor.dispatcher import Dispatcher
 from engine.executor.payloads import data_converter
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
@@ -64,6 +65,13 @@ async def test_a_cancel_never_overtakes_its_start(stage: Stage) -> None:
     assert remote.status == "CANCELLED"
 
 
+async def test_a_cancel_that_is_sent_twice_is_taken_once(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    await stage.dispatcher.pass_once()
+    for _ in range(2):
+        await stage.executor.cancel(run, by="ada", reason="enough")
+
+
 async def test_a_message_for_a_closed_run_ends_as_too_late(stage: Stage) -> None:
     run = await stage.begin(end="complete")
     async with worker(stage.executor, stage.queue):
@@ -93,6 +101,30 @@ async def test_an_absent_temporal_never_parks_a_message(stage: Stage, unused_tcp
     assert "away" in message["last_error"]
     assert nowhere.away
     assert await stage.status(run) == "PENDING"
+
+
+async def test_who_watches_temporal_survives_whatever_it_answers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Exception] = [Misconfigured("no Temporal server"), RuntimeError("odd")]
+
+    async def ping() -> None:
+        if answers:
+            raise answers.pop(0)
+        stage.executor.away = ""
+
+    monkeypatch.setattr(stage.executor, "ping", ping)
+    watching = asyncio.create_task(stage.executor.watch(0.2))
+    await asyncio.sleep(0.1)
+    assert stage.executor.away == "no Temporal server"
+    for _ in range(100):
+        if not stage.executor.away:
+            break
+        await asyncio.sleep(0.05)
+    assert not stage.executor.away
+    assert not answers
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
 
 
 async def test_a_poisoned_message_is_parked_and_the_others_pass(stage: Stage) -> None:
