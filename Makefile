@@ -45,6 +45,7 @@ schemas: install ## Write the generated files anew: JSON Schema, reference pages
 	@$(BIN)/python -m engine.core.states > docs/reference/states.md
 	@$(BIN)/python -m engine.sync.conditions > docs/reference/conditions.md
 	@$(BIN)/python -m engine.cli.reference
+	@$(BIN)/python -m engine.api.reference
 
 simulate: install ## Random graphs, outcomes and orders through the brain; ARGS="--seeds 100000"
 	@$(BIN)/python -m tests.simulation $(ARGS)

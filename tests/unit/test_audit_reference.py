@@ -1,0 +1,19 @@
+"""Every action that the code writes stands in the audit page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engine.faults import POINTS
+
+ROOT = Path(__file__).parents[2]
+_ACTION = re.compile(r"""["']((?:execution|approval|revision|definition|token)\.[a-z_]+)["']""")
+
+
+def test_every_action_written_by_the_code_is_explained() -> None:
+    code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "engine").rglob("*.py"))
+    page = (ROOT / "docs" / "reference" / "audit.md").read_text(encoding="utf-8")
+    written = set(_ACTION.findall(code)) - set(POINTS)
+    assert len(written) > 10
+    assert sorted(action for action in written if f"| `{action}` |" not in page) == []
