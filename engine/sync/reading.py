@@ -58,6 +58,10 @@ def find_tip(mirror: Mirror, reader: Reader, cursor: Cursor, folder: str, *, rec
     if reader.commit(sha).parents[:1] == (cursor.last_sha,):
         return Tip(sha, (sha,))
     pending, rewritten = mirror.history(cursor.last_sha, sha)
+    if not rewritten and reader.commit(pending[0]).parents[:1] != (cursor.last_sha,):
+        # Somebody pulled, and pushed the merge: the last revision was merged into their own line, whose commits were
+        # never the tip and lack what had been deployed.  To make them live would take that back for a moment.
+        pending = [sha]
     return Tip(sha, tuple(pending), rewritten)
 
 

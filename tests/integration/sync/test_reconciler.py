@@ -47,6 +47,28 @@ async def test_every_first_parent_commit_becomes_a_revision_in_order(
     assert (await syncing.registry.resolve("a", second)).pin.commit_sha == first
 
 
+async def test_a_pull_that_is_pushed_takes_nothing_back_in_between(
+    syncing: Syncing, git_repo: Repository
+) -> None:
+    first = git_repo.commit({"workflows/a.yaml": flow("a"), "workflows/c.yaml": flow("c")})
+    git_repo.git("branch", "mine")
+    second = git_repo.commit({"workflows/b.yaml": flow("b")})
+    await syncing.sync()
+    git_repo.git("checkout", "--quiet", "mine")
+    git_repo.commit({"workflows/a.yaml": flow("a", "2")})
+    merged = git_repo.merge("main")
+    git_repo.git("checkout", "--quiet", "-B", "main")
+    await syncing.sync()
+    assert await syncing.revisions() == [(second, "REGISTERED"), (merged, "REGISTERED")]
+    assert "definition.retired" not in {action for action, _, _ in await syncing.audit()}
+    assert {name: sha for name, (sha, _) in (await syncing.live()).items()} == {
+        "a": merged,
+        "b": second,
+        "c": second,
+    }
+    assert first not in {sha for sha, _ in await syncing.revisions()}
+
+
 async def test_a_pass_with_nothing_new_writes_nothing(syncing: Syncing, git_repo: Repository) -> None:
     git_repo.commit({"workflows/a.yaml": flow("a")})
     await syncing.sync()
