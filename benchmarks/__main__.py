@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.table import Row, markdown
+from benchmarks.table import HEAD, Row, line
 
 SECTIONS = ("brain", "validate", "runs", "start", "read", "live", "cold", "idle", "storm")
 HELP = """
@@ -40,8 +40,7 @@ def main() -> int:
 
 def _all(sections: Sequence[str], quick: bool) -> int:
     size = "quick slice: its figures mean nothing" if quick else "full size"
-    print(f"{size}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}\n", flush=True)
-    rows: list[Row] = []
+    print(f"{size}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}\n\n{HEAD}", flush=True)
     failed: list[str] = []
     for name in sections:
         begin = time.monotonic()
@@ -53,8 +52,7 @@ def _all(sections: Sequence[str], quick: bool) -> int:
             print("FAILED", file=sys.stderr, flush=True)
             continue
         print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
-        rows += found
-    print(markdown(rows), flush=True)
+        print("\n".join(map(line, found)), flush=True)
     for each in failed:
         print(f"\n{each}", file=sys.stderr)
     return 1 if failed else 0

@@ -47,9 +47,9 @@ class Size:
 
 
 FULL = {
-    "chain": Size(10, 10, 21, 40, 20, 5),
-    "fan": Size(100, 101, 11, 8, 4, 5),
-    "diamond": Size(4, 4, 31, 80, 20, 5),
+    "chain": Size(10, 10, 11, 24, 12, 4),
+    "fan": Size(100, 101, 7, 4, 4, 4),
+    "diamond": Size(4, 4, 15, 48, 12, 4),
 }
 QUICK = {
     "chain": Size(10, 10, 2, 4, 4, 1),

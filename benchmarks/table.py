@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
 
@@ -77,12 +77,10 @@ def per_second(what: str) -> Callable[[float], str]:
     return lambda value: f"{value:.0f} {what}/s"
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """The table."""
-    lines = ["| what | limit | Pinflow | ratio | target | met |", "|---|---:|---:|---:|---|---|"]
-    met = {True: "yes", False: "**no**", None: ""}
-    lines += [
-        f"| {row.what} | {row.limit} | {row.pinflow} | {row.ratio} | {row.target} | {met[row.met]} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+HEAD = "| what | limit | Pinflow | ratio | target | met |\n|---|---:|---:|---:|---|---|"
+
+
+def line(row: Row) -> str:
+    """A line of the table whose first two lines are `HEAD`."""
+    met = {True: "yes", False: "**no**", None: ""}[row.met]
+    return f"| {row.what} | {row.limit} | {row.pinflow} | {row.ratio} | {row.target} | {met} |"
