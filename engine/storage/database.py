@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from engine.errors import Unavailable
+from engine.errors import Misconfigured, Unavailable
 from engine.storage.json_text import dumps
 
 Connection: TypeAlias = AsyncConnection
@@ -102,9 +102,23 @@ class _translated:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or not _is_transient(error):
+        if error is None:
+            return
+        if _is_refused(error):
+            said = getattr(error, "orig", None) or error
+            raise Misconfigured(
+                f"Postgres refuses the connection: {said}",
+                hint="check the user, password and database in PINFLOW_DATABASE_URL",
+            ) from error
+        if not _is_transient(error):
             return
         raise Unavailable("Postgres is away", retry_after=2) from error
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether Postgres does not let us in (class 28), or has no such database (3D): time heals neither."""
+    driver = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(driver, "sqlstate", "") or "")[:2] in ("28", "3D")
 
 
 def _is_transient(error: BaseException) -> bool:
