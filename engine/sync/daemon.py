@@ -47,6 +47,7 @@ async def run_sync(settings: Settings) -> None:
 async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     """Sync all sources until `stop` is set. For a process with several parts, and for tests."""
     _check_names(settings.sources)
+    _check_folder(settings.data_dir)
     if not settings.sources:
         _log.warning("no source is configured: nothing is synced (PINFLOW_SOURCES)")
     async with AsyncExitStack() as stack:
@@ -158,6 +159,19 @@ def _local_branches(configured: tuple[SourceSettings, ...]) -> list[tuple[str, P
         if local is not None:
             found.append((source.name, local, source.branch.removeprefix("refs/heads/")))
     return found
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        refused = "" if os.access(folder, os.W_OK | os.X_OK) else "we may not write in it"
+    except OSError as error:
+        refused = str(error.strerror)
+    if refused:
+        raise Misconfigured(
+            f"PINFLOW_DATA_DIR {folder} cannot hold the mirrors: {refused}",
+            hint="name a folder that this process may write",
+        )
 
 
 def _check_names(configured: tuple[SourceSettings, ...]) -> None:
