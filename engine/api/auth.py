@@ -1,4 +1,4 @@
-"""Who calls. Every route of `app._closed` is closed; how a token is sent stands in the OpenAPI through `SECURITY`.
+"""Who calls. Every route of `app._include_closed` is closed; how a token is sent stands in the OpenAPI through `SECURITY`.
 
 The dependencies take the request alone and are coroutines: FastAPI resolves a deeper tree, or one with plain
 functions (each a visit to a thread), at several times the cost of the token's check.

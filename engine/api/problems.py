@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -60,6 +61,9 @@ _TITLES = {
     503: ("unavailable", "Something that Pinflow needs is away"),
 }
 WORDS = tuple(word for word, _ in _TITLES.values())
+
+_TOLD = 50
+"""Problems of one request told at once."""
 
 _log = structlog.get_logger(__name__)
 
@@ -122,13 +126,20 @@ async def _on_pinflow(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    return of_validation(
+        [fault | {"loc": fault["loc"][1:], "place": fault["loc"][0]} for fault in error.errors()[:_TOLD]]
+    )
+
+
+def of_validation(faults: Sequence[Mapping[str, Any]]) -> Response:
+    """The answer for what Pydantic found. `loc` is the path in the body, or in the `place` that a fault names."""
     problems = []
-    for fault in error.errors()[:50]:
-        place, *path = fault["loc"]
+    for fault in faults[:_TOLD]:
+        place = fault.get("place", "body")
         if fault["type"] == "json_invalid":
-            return problem(400, f"the body is not JSON: {fault['ctx']['error']} at character {path[0]}")
+            return problem(400, f"the body is not JSON: {fault['ctx']['error']}")
         message = fault["msg"] if place == "body" else f"{place} parameter: {fault['msg']}"
-        problems.append({"pointer": pointer(*path), "message": message})
+        problems.append({"pointer": pointer(*fault["loc"]), "message": message})
     summary = "; ".join(f"{fault['pointer'] or 'the body'}: {fault['message']}" for fault in problems[:3])
     return problem(422, summary, code=InvalidInput.code, problems=problems)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
                 timeout_graceful_shutdown=int(settings.drain_timeout),
             )
         )
+        # What is loaded by now stays: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
         await _serve(server, listening, settings, stop)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.sdk.v1 import ExternalStorageReference
@@ -166,8 +167,9 @@ def data_converter(database: Database) -> DataConverter:
     )
 
 
+@lru_cache(maxsize=1024)
 def definition_reference(digest: str, size: int) -> RawValue:
-    """A ready-made reference to a compiled definition (`size` bytes): a start that never reads its text."""
+    """A ready-made reference to a compiled definition (`size` bytes): a start that never reads its text. Shared."""
     reference = ExternalStorageReference(driver_name=DRIVER_NAME, claim_data={"digest": digest})
     payload = JSONProtoPayloadConverter().to_payload(reference)
     assert payload is not None

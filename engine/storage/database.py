@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from sqlalchemy import text
@@ -24,6 +24,17 @@ Connection: TypeAlias = AsyncConnection
 _TRANSIENT_CLASSES = ("08", "53", "57", "40")
 
 
+_CONNECT: dict[str, Any] = {
+    "timeout": 5,
+    "command_timeout": 60,
+    "server_settings": {
+        "statement_timeout": "60000",
+        "idle_in_transaction_session_timeout": "60000",
+        "timezone": "UTC",
+    },
+}
+
+
 class Database:
     """A pool of connections to one Postgres. Made once per process, closed by `aclose`.
 
@@ -40,16 +51,12 @@ class Database:
             # on every request; instead a broken connection invalidates the pool and the caller sees one 503.
             pool_pre_ping=False,
             json_serializer=dumps,
-            connect_args={
-                "timeout": 5,
-                "command_timeout": 60,
-                "server_settings": {
-                    "statement_timeout": "60000",
-                    "idle_in_transaction_session_timeout": "60000",
-                    "timezone": "UTC",
-                },
-            },
+            connect_args=_CONNECT,
         )
+        self._url = url.replace("+asyncpg", "", 1)
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -66,21 +73,30 @@ class Database:
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
-    async def direct(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection of the pool as the driver has it, in autocommit.
+    async def direct(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+        """A connection as the driver has it, in autocommit, from a pool of its own.
 
-        For the statements of every start: the expression layer costs them more than Postgres does. JSON goes in and
-        comes out as text.
+        For the few statements of every start and every look at a run: the expression layer and its pool cost them more
+        than Postgres does. JSON goes in and comes out as text.
         """
         with _translated():
-            async with self._engine.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert isinstance(driver, asyncpg.Connection)
-                try:
-                    yield driver
-                finally:
-                    if driver.is_closed():  # the pool would hand it out again
-                        await connection.invalidate()
+            pool = self._pool or await self._open_pool()
+            async with pool.acquire(timeout=10) as connection:
+                yield connection
+
+    async def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._pool_size,
+                    max_inactive_connection_lifetime=60,
+                    # What is done here leaves nothing to reset, and a reset is a round trip.
+                    reset=_nothing,
+                    **_CONNECT,
+                )
+        return self._pool
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless Postgres answers within two seconds."""
@@ -92,7 +108,13 @@ class Database:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._pool is not None:
+            self._pool.terminate()
         await self._engine.dispose()
+
+
+async def _nothing(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Leave a connection as it is."""
 
 
 class _translated:

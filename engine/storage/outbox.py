@@ -60,7 +60,8 @@ _ENQUEUE = text("""
     VALUES (:kind, :execution_id, :body, now() + make_interval(secs => :delay)) RETURNING id
 """).bindparams(bindparam("body", type_=JSONB))
 
-# Deleting is what decides who of several senders writes the rest: exactly one audit row per start.
+# Deleting is what decides who of several senders writes the rest: exactly one audit row per start.  The commit need not
+# reach the disk before we go on: were it lost, all of it would be, and the start be sent again.
 _STARTED = """
     WITH gone AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]) RETURNING execution_id),
          run AS (UPDATE workflow_executions e
@@ -70,7 +71,7 @@ _STARTED = """
               RETURNING e.id, e.workflow, e.commit_sha, e.source_id)
     INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha)
     SELECT $2, 'execution.started', s.name, run.workflow, run.id, run.commit_sha
-      FROM run JOIN sources s ON s.id = run.source_id
+      FROM run JOIN sources s ON s.id = run.source_id, set_config('synchronous_commit', 'off', true)
 """
 
 _DELETE = text("DELETE FROM outbox WHERE id = :id RETURNING id")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query
+from fastapi import APIRouter, Body, Header, Query, Request
 from starlette.responses import Response
 
-from engine.api.auth import By, Service
+from engine.api.auth import By, Service, caller
 from engine.api.routes.answers import as_json
 from engine.api.schemas.common import CONFLICT, CommitSha, Cursor, Limit, Page
 from engine.api.schemas.executions import (
@@ -20,15 +19,20 @@ from engine.api.schemas.executions import (
     Started,
     Status,
 )
+from engine.services.workflow_service import WorkflowService
+
+# `execute` and `get_execution` are what is called most, through `fast_lane.py`: they take the request itself.
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
+KEY_LENGTH = 200
+KEY_PATTERN = r"^[\x21-\x7e]*$"
 IdempotencyKey = Annotated[
     str,
     Header(
         alias="Idempotency-Key",
-        max_length=200,
-        pattern=r"^[\x21-\x7e]*$",
+        max_length=KEY_LENGTH,
+        pattern=KEY_PATTERN,
         description="The same key of the same caller leads to the same run, for ever.",
     ),
 ]
@@ -38,11 +42,23 @@ IdempotencyKey = Annotated[
     "/workflows/{workflow:path}/execute", status_code=202, response_model=Started, responses=CONFLICT
 )
 async def execute(
-    workflow: str, services: Service, by: By, body: Execute, idempotency_key: IdempotencyKey = ""
+    request: Request, workflow: str, body: Execute, idempotency_key: IdempotencyKey = ""
 ) -> Response:
     """Start a run of a workflow (its name, or `source/name`), pinned to the version at `ref`. Role: operator."""
-    started = await services.executions.execute(by, workflow, body.inputs, ref=body.ref, key=idempotency_key)
-    return as_json(asdict(started), 202, {"location": f"/executions/{started.id}"})
+    services: WorkflowService = request.app.state.service
+    started = await services.executions.execute(
+        await caller(request), workflow, body.inputs, ref=body.ref, key=idempotency_key
+    )
+    shown = {name: getattr(started, name) for name in Started.model_fields}
+    return as_json(shown, 202, {"location": f"/executions/{started.id}"})
+
+
+@router.get("/{execution_id}", response_model=ExecutionDetail)
+async def get_execution(request: Request, execution_id: str) -> Response:
+    """One run with its tasks, attempts, times, errors and approvals."""
+    services: WorkflowService = request.app.state.service
+    text = await services.executions.get(execution_id)
+    return Response(text.encode(errors="replace"), media_type="application/json")
 
 
 @router.get("", response_model=Page[Execution])
@@ -65,13 +81,6 @@ async def list_executions(
         started_by=started_by,
     )
     return {"items": rows, "next_cursor": more}
-
-
-@router.get("/{execution_id}", response_model=ExecutionDetail)
-async def get_execution(execution_id: str, services: Service) -> Response:
-    """One run with its tasks, attempts, times, errors and approvals."""
-    text = await services.executions.get(execution_id)
-    return Response(text.encode(errors="replace"), media_type="application/json")
 
 
 @router.post("/{execution_id}/cancel", status_code=202, response_model=Cancelling, responses=CONFLICT)

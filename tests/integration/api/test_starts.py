@@ -122,7 +122,7 @@ async def test_what_postgres_cannot_keep_is_refused(api: Api, inputs: dict[str, 
         content=json.dumps({"inputs": inputs}).encode(),
         headers={"authorization": f"Bearer {api.tokens['admin']}", "content-type": "application/json"},
     )
-    assert reply.status_code == 422, reply.text
+    assert reply.status_code in (400, 422), reply.text
 
 
 async def test_while_temporal_is_away_nothing_is_recorded(api: Api) -> None:
