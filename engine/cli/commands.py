@@ -7,8 +7,28 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import sys
 from dataclasses import dataclass
 from types import ModuleType
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """As its base, which is made anew for every argument and imports shutil to ask how wide the terminal is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """As `shutil.get_terminal_size` tells it."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +57,7 @@ class Command:
         parser = argparse.ArgumentParser(
             prog=f"pinflow {self.name}",
             description=module.HELP.strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
         module.configure(parser)
