@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 UV := .tools/bin/uv
 BIN := .venv/bin
 TESTS ?= tests
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo test check format bench schemas simulate chaos clean

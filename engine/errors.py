@@ -86,7 +86,9 @@ class InvalidDefinition(PinflowError):
 
     def __init__(self, problems: Sequence[Problem], message: str = "", *, hint: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__(message or "; ".join(str(p) for p in self.problems) or "invalid definition", hint=hint)
+        super().__init__(
+            message or "; ".join(str(p) for p in self.problems) or "invalid definition", hint=hint
+        )
 
 
 class InvalidInput(PinflowError):

@@ -37,9 +37,7 @@ def page() -> str:
     schemas = document["components"]["schemas"]
     parts = [_HEAD]
     for path, operations in sorted(document["paths"].items()):
-        for method in _METHODS:
-            if method in operations:
-                parts.append(_operation(method, path, operations[method], schemas))
+        parts += [_operation(m, path, operations[m], schemas) for m in _METHODS if m in operations]
     return "".join(parts)
 
 
@@ -53,7 +51,9 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
     rows += _fields(body, schemas, "body") if body else []
     if rows:
         lines.append("\n| name | in | type | meaning |\n|---|---|---|---|")
-        lines += [f"| `{name}` | {place} | {kind} | {_cell(meaning)} |" for name, place, kind, meaning in rows]
+        lines += [
+            f"| `{name}` | {place} | {kind} | {_cell(meaning)} |" for name, place, kind, meaning in rows
+        ]
     for status, response in sorted(operation["responses"].items()):
         content = response.get("content", {}).get("application/json", {})
         if status.startswith("2") and content.get("schema"):

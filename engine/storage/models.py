@@ -136,7 +136,11 @@ class WorkflowDefinition(Base):
     """A name of a source that is or was deployed. `retired_seq` is set when a complete tree lacked it."""
 
     __tablename__ = "workflow_definitions"
-    __table_args__ = (UniqueConstraint("source_id", "name"), Index(None, "name"), Index(None, "source_id", "path"))
+    __table_args__ = (
+        UniqueConstraint("source_id", "name"),
+        Index(None, "name"),
+        Index(None, "source_id", "path"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
@@ -181,7 +185,11 @@ class VersionRange(Base):
     __table_args__ = (
         Index("ix_version_ranges_lookup", "source_id", "name", "from_seq"),
         Index(
-            "uq_version_ranges_open", "source_id", "name", unique=True, postgresql_where=text("to_seq IS NULL")
+            "uq_version_ranges_open",
+            "source_id",
+            "name",
+            unique=True,
+            postgresql_where=text("to_seq IS NULL"),
         ),
     )
 
@@ -228,7 +236,9 @@ class WorkflowExecution(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    checked_at: Mapped[datetime | None] = mapped_column(comment="when the reconciler last compared it with Temporal")
+    checked_at: Mapped[datetime | None] = mapped_column(
+        comment="when the reconciler last compared it with Temporal"
+    )
 
 
 class IdempotencyKey(Base):
@@ -347,7 +357,10 @@ class AuditEntry(Base):
     """Who did what to what, in the transaction that did it (promise P6). A trigger refuses UPDATE, DELETE and TRUNCATE."""
 
     __tablename__ = "audit"
-    __table_args__ = (Index("ix_audit_commit_sha_id", "commit_sha", "id"), Index("ix_audit_execution_id", "execution_id"))
+    __table_args__ = (
+        Index("ix_audit_commit_sha_id", "commit_sha", "id"),
+        Index("ix_audit_execution_id", "execution_id"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now())
