@@ -30,7 +30,7 @@ from engine.services.inputs import pointer
 
 MEDIA_TYPE = "application/problem+json"
 TYPES = "urn:pinflow:problem:"
-"""Each type is this and a word; docs/reference/http.md has a section on each."""
+"""Each type is this and a word of `TITLES`."""
 
 STATUS: dict[type[PinflowError], int] = {
     InvalidDefinition: 422,
@@ -45,7 +45,7 @@ STATUS: dict[type[PinflowError], int] = {
 }
 """The status of each class of the tree; a test holds it complete."""
 
-_TITLES = {
+TITLES = {
     400: ("malformed", "The request cannot be read"),
     401: ("unauthenticated", "The request says not who sends it"),
     403: ("forbidden", "You may not do this"),
@@ -60,7 +60,7 @@ _TITLES = {
     502: ("source", "A git repository cannot be used"),
     503: ("unavailable", "Something that Pinflow needs is away"),
 }
-WORDS = tuple(word for word, _ in _TITLES.values())
+"""Status → the word of its type, and its title; docs/reference/http.md has the table."""
 
 _TOLD = 50
 """Problems of one request told at once."""
@@ -78,7 +78,7 @@ def problem(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """A problem+json answer."""
-    word, title = _TITLES.get(status, ("error", "The request failed"))
+    word, title = TITLES.get(status, ("error", "The request failed"))
     body: dict[str, Any] = {
         "type": TYPES + word,
         "title": title,

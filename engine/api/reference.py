@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from engine.api.app import create_app
+from engine.api.problems import TITLES, TYPES
 from engine.services.workflow_service import WorkflowService
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "http.md"
@@ -35,10 +36,15 @@ def page() -> str:
     # The document is made from the routes alone; no service is asked.
     document = create_app(cast(WorkflowService, None)).openapi()
     schemas = document["components"]["schemas"]
-    parts = [_HEAD]
+    parts = [_HEAD, _problems()]
     for path, operations in sorted(document["paths"].items()):
         parts += [_operation(m, path, operations[m], schemas) for m in _METHODS if m in operations]
     return "".join(parts)
+
+
+def _problems() -> str:
+    rows = [f"| {status} | `{TYPES}{word}` | {title} |" for status, (word, title) in sorted(TITLES.items())]
+    return "\n".join(["", "| status | `type` | title |", "|---|---|---|", *rows, ""])
 
 
 def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:

@@ -53,7 +53,6 @@ class Database:
             json_serializer=dumps,
             connect_args=_CONNECT,
         )
-        self._url = url.replace("+asyncpg", "", 1)
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
@@ -88,15 +87,22 @@ class Database:
         async with self._opening:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
-                    self._url,
                     min_size=0,
                     max_size=self._pool_size,
                     max_inactive_connection_lifetime=60,
                     # What is done here leaves nothing to reset, and a reset is a round trip.
                     reset=_nothing,
+                    **self._target(),
                     **_CONNECT,
                 )
         return self._pool
+
+    def _target(self) -> dict[str, Any]:
+        """What the URL says, as the driver takes it: read in one place for both pools."""
+        target = dict(self._engine.dialect.create_connect_args(self._engine.url)[1])
+        for name in ("prepared_statement_cache_size", "prepared_statement_name_func"):
+            target.pop(name, None)  # of the expression layer
+        return target
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless Postgres answers within two seconds."""
