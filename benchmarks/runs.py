@@ -67,6 +67,10 @@ class Sides:
         self._executor = executor
         self._plain = plain
 
+    async def start(self, workflow: str) -> None:
+        """Ask for a run of a definition, as the API does. Raises `Unavailable`."""
+        await self._service.executions.execute(BY, workflow, {})
+
     async def pinflow(self, workflow: str) -> Run:
         """One run of a definition, started as the API starts it."""
         started = await self._service.executions.execute(BY, workflow, {})
