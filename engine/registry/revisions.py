@@ -10,8 +10,19 @@ from engine.errors import Problem
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """Who a commit says wrote it. No proof of identity."""
+
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit as git has it. `tree_sha` is that of the source's folder, "" if the commit lacks the folder."""
+    """A commit as git has it. `tree_sha` is that of the source's folder, "" if the commit lacks the folder.
+
+    `authors` are those of all commits that it brought, as a merge does; empty if it brought none but itself.
+    """
 
     sha: str
     parent_sha: str
@@ -21,6 +32,7 @@ class Commit:
     committer: str
     committed_at: datetime
     subject: str
+    authors: tuple[Author, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

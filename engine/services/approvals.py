@@ -137,6 +137,9 @@ async def _require_approver(
     if "commit_author" in policy.prevent_self_approval:
         for row in await decisions.authors(connection, request["source_id"], request["commit_sha"]):
             authors |= judge.author_names(row["author"], row["author_email"])
+            # Who merges a pull request is the author of the merge; who wrote the change stands in its commits.
+            for each in row["authors"]:
+                authors |= judge.author_names(each["name"], each["email"])
     around = judge.Circumstances(request["started_by"], frozenset(authors), request["escalated"])
     refusal = judge.refusal(policy, caller.subject, caller.groups, around)
     if refusal:

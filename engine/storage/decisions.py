@@ -118,8 +118,8 @@ async def lock(connection: AsyncConnection, approval_id: str) -> Record | None:
 
 
 async def authors(connection: AsyncConnection, source_id: int, commit_sha: str) -> list[Record]:
-    """`author, author_email` of a commit, as git has them."""
-    query = select(Revision.author, Revision.author_email).where(
+    """`author, author_email` of a commit as git has them, and `authors` (`name, email`) of the others that it brought."""
+    query = select(Revision.author, Revision.author_email, Revision.authors).where(
         Revision.source_id == source_id, Revision.sha == commit_sha
     )
     return await many(connection, query)

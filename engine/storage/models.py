@@ -109,6 +109,10 @@ class Revision(Base):
     history_rewritten: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     author: Mapped[str]
     author_email: Mapped[str]
+    authors: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'::jsonb"),
+        comment="{name, email} of all commits that it brought, if these are more than the one",
+    )
     committer: Mapped[str]
     committed_at: Mapped[datetime]
     subject: Mapped[str]

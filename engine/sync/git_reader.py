@@ -20,6 +20,10 @@ from engine.sync.git_objects import (
 # The folder of one commit is looked at again as the one before the next.
 _TREES_KEPT = 8
 _MAX_TREE = 64 * 1024 * 1024
+_COMMIT_HEAD = 64 * 1024
+"""Bytes of a commit that are kept where many are read: who wrote it stands at its beginning."""
+_MAX_COMMITS = 256 * 1024 * 1024
+"""Bytes of commits that are read for their authors: a few kilobytes in git can mean a hundred gigabytes of them."""
 
 
 class Reader:
@@ -46,6 +50,22 @@ class Reader:
     def commit(self, sha: str) -> CommitObject:
         """The commit `sha`."""
         return parse_commit(sha, self._need(sha, "commit"))
+
+    def authors(self, shas: Sequence[str], count: int) -> list[tuple[str, str]]:
+        """Who wrote these commits: the first `count` distinct (name, email), in the order of the commits."""
+        found: dict[tuple[str, str], None] = {}
+        size = 0
+        for start in range(0, len(shas), self._WINDOW):
+            window = shas[start : start + self._WINDOW]
+            self._ask(window)
+            for sha in window:  # to its end in any case: the pipe must be empty for the next question
+                each, content = self._commit_head(sha)
+                size += each
+                commit = parse_commit(sha, content)
+                found.setdefault((commit.author, commit.author_email))
+            if len(found) >= count or size > _MAX_COMMITS:
+                break
+        return list(found)[:count]
 
     def has_tree(self, sha: str) -> bool:
         """Whether the tree is in the mirror."""
@@ -101,19 +121,34 @@ class Reader:
 
     def _answer(self, max_bytes: int) -> tuple[str, str, bytes | None]:
         """(id, kind, content); ("", "", None) for an unknown name; content None if it is too large."""
-        header = self._out.readline().decode("ascii", "replace").split()
-        if len(header) != 3 or not header[2].isdigit():
-            if header[-1:] == ["missing"]:
-                return "", "", None
-            raise damaged("git cat-file has ended")
-        size = int(header[2])
+        sha, kind, size = self._header()
+        if not sha:
+            return "", "", None
         if size > max_bytes:
             self._skip(size + 1)
-            return header[0], header[1], None
+            return sha, kind, None
         content = self._out.read(size + 1)
         if len(content) != size + 1:
             raise damaged("git cat-file has ended")
-        return header[0], header[1], content[:-1]
+        return sha, kind, content[:-1]
+
+    def _commit_head(self, sha: str) -> tuple[int, bytes]:
+        """The size of the commit that is answered next, and its beginning."""
+        found, kind, size = self._header()
+        if kind != "commit" or found != sha:
+            raise damaged(f"no commit {sha}")
+        content = self._out.read(min(size, _COMMIT_HEAD))
+        self._skip(size + 1 - len(content))
+        return size, content
+
+    def _header(self) -> tuple[str, str, int]:
+        """(id, kind, size) of the next answer; ("", "", 0) for an unknown name."""
+        header = self._out.readline().decode("ascii", "replace").split()
+        if len(header) == 3 and header[2].isdigit():
+            return header[0], header[1], int(header[2])
+        if header[-1:] == ["missing"]:
+            return "", "", 0
+        raise damaged("git cat-file has ended")
 
     def _skip(self, left: int) -> None:
         while left:

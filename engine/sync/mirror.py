@@ -25,6 +25,8 @@ FIRST_FETCH_LIMIT = 900.0
 _LOCAL_LIMIT = 60.0
 _READ_LIMIT = 300.0
 _FETCHES_BETWEEN_MAINTENANCE = 200
+_MAX_BROUGHT = 10_000
+"""Commits of one merge that are looked at for their authors."""
 _LEFTOVERS = ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "objects/pack/*.lock", "objects/*/tmp_*")
 
 
@@ -142,12 +144,29 @@ class Mirror:
             raise damaged(git_said.last_words(done.stderr))
         return done.stdout.decode("ascii").split(), False
 
+    def brought(self, old: str, new: str) -> list[str]:
+        """Commits that `new` has and `old` lacks, `new` first; not all of them, if they are very many."""
+        done = self._list(f"{old}..{new}")
+        if done.code != 0 and not self._has(old):
+            done = self._list(new)  # a shallow repository ends there
+        if done.code != 0:
+            raise damaged(git_said.last_words(done.stderr))
+        return done.stdout.decode("ascii").split()
+
+    def _list(self, wanted: str) -> Done:
+        return self._run(
+            ["rev-list", f"--max-count={_MAX_BROUGHT}", "--end-of-options", wanted, "--"], limit=_LOCAL_LIMIT
+        )
+
+    def _has(self, sha: str) -> bool:
+        return self._run(["cat-file", "-e", "--end-of-options", sha], limit=_LOCAL_LIMIT).code == 0
+
     def _is_ancestor(self, old: str, new: str) -> bool:
         done = self._run(["merge-base", "--is-ancestor", "--end-of-options", old, new], limit=_LOCAL_LIMIT)
         if done.code in (0, 1):
             return done.code == 0
         # Not in the mirror at all, as after a forced push into a new mirror?
-        if self._run(["cat-file", "-e", "--end-of-options", old], limit=_LOCAL_LIMIT).code != 0:
+        if not self._has(old):
             return False
         raise damaged(git_said.last_words(done.stderr))
 

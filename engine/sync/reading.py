@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.dsl import bundle as bundles
 from engine.errors import Problem
-from engine.registry.revisions import Bundle, Commit, Cursor, LiveDefinition
+from engine.registry.revisions import Author, Bundle, Commit, Cursor, LiveDefinition
 from engine.sync import plan
 from engine.sync import problems as codes
 from engine.sync.git_objects import CommitObject, Entry, TreeTooLarge
@@ -18,6 +18,8 @@ MAX_TEXT = 1024 * 1024
 """Bytes of a file that are read at all; the language's own limit is lower and gives the better message."""
 MAX_TEXTS = 256 * 1024 * 1024
 """Bytes of all files that a commit adds or changes: a few kilobytes in git can mean a hundred gigabytes of them."""
+MAX_AUTHORS = 200
+"""Distinct authors of one revision that are kept."""
 _READ_AT_ONCE = 100
 
 
@@ -105,6 +107,22 @@ def read_commit(
     if changes.functions:
         bundle, problems = _bundle(reader, found, folder)
     return CommitReading(commit, changes, texts, bundle, confirmed, problems)
+
+
+def with_authors(
+    mirror: Mirror, reader: Reader, commit: Commit, cursor: Cursor, *, history_rewritten: bool
+) -> Commit:
+    """The commit with the authors of all that it brought, where that is more than itself.
+
+    A merge brings what its first parent lacks; one of somebody who pulled and pushed, what the last revision lacks.
+    """
+    parents = reader.commit(commit.sha).parents
+    base = "" if history_rewritten or cursor.last_sha == commit.sha else cursor.last_sha
+    base = base or commit.parent_sha
+    if not parents or parents == (base,):
+        return commit
+    found = reader.authors(mirror.brought(base, commit.sha), MAX_AUTHORS)
+    return replace(commit, authors=tuple(Author(name, email) for name, email in found))
 
 
 def _commit(found: CommitObject, tree: str) -> Commit:

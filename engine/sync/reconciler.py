@@ -148,21 +148,26 @@ class Reconciler:
             )
         rewritten = tip.history_rewritten
         for sha in tip.pending:
-            cursor = await self._register(reader, sha, cursor, rewritten=rewritten)
+            cursor = await self._register(mirror, reader, sha, cursor, rewritten=rewritten)
             rewritten = False
         self._recheck = False
         return replace(await self._standing(cursor), observed_sha=tip.sha)
 
-    async def _register(self, reader: Reader, sha: str, cursor: Cursor, *, rewritten: bool) -> Cursor:
+    async def _register(
+        self, mirror: Mirror, reader: Reader, sha: str, cursor: Cursor, *, rewritten: bool
+    ) -> Cursor:
         """Register one commit as the next revision and return where the registry then stands."""
         found, decision = await self._decide(reader, sha, cursor)
         if decision.problems and sha == cursor.last_sha and cursor.last_status == "REJECTED":
             return cursor  # looked at once more, and it is as bad as it was
+        commit = await self._in_thread(
+            lambda: reading.with_authors(mirror, reader, found.commit, cursor, history_rewritten=rewritten)
+        )
         revision = RevisionPlan(
             source_id=self._source_id,
             source=self.source.name,
             folder=self._folder,
-            commit=found.commit,
+            commit=commit,
             expected=cursor,
             history_rewritten=rewritten,
             bundle=found.bundle,

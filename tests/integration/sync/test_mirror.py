@@ -377,3 +377,42 @@ def _children_named(name: str) -> list[int]:
         if f"({name[:15]})" in fields and int(parent) in (1, os.getpid()) and state != "Z":
             found.append(int(entry.name))
     return found
+
+
+def authors(mirror: Mirror, old: str, new: str, count: int = 200) -> list[tuple[str, str]]:
+    with mirror.reader() as reader:
+        found = reader.authors(mirror.brought(old, new), count)
+        assert reader.tip()  # nothing is left in the pipe
+        return found
+
+
+def test_a_merge_brought_the_commits_of_its_branch(git_repo: Repository, open_mirror: Open) -> None:
+    git_repo.commit({"a": "1"}, author="Old <old@x>")
+    git_repo.git("checkout", "--quiet", "-b", "side")
+    git_repo.commit({"b": "1"}, author="Pat <pat@x>", message="m" * 100_000)
+    git_repo.commit({"b": "2"}, author="DROP'; \x1b[31m \N{SNOWMAN} <\N{SNOWMAN} x@y>")
+    git_repo.commit({"b": "3"}, author="Pat <pat@x>")
+    git_repo.git("checkout", "--quiet", "main")
+    before = git_repo.commit({"a": "2"}, author="Other <other@x>")
+    merged = git_repo.merge("side")
+    mirror = open_mirror()
+    mirror.fetch()
+    odd = ("DROP'; \x1b[31m \N{SNOWMAN}", "\N{SNOWMAN} x@y")
+    ada, pat = ("Ada Author", "ada@example.test"), ("Pat", "pat@x")
+    assert authors(mirror, before, merged) == [ada, pat, odd]
+    assert authors(mirror, before, merged, 2) == [ada, pat]
+
+
+def test_a_merge_at_the_end_of_a_shallow_repository_has_an_author(
+    git_repo: Repository, open_mirror: Open
+) -> None:
+    before = git_repo.commit({"a": "1"}, author="Old <old@x>")
+    git_repo.git("checkout", "--quiet", "-b", "side")
+    git_repo.commit({"b": "1"}, author="Pat <pat@x>")
+    git_repo.git("checkout", "--quiet", "main")
+    merged = git_repo.merge("side")
+    shallow = git_repo.path.with_name("shallow")
+    git_repo.git("clone", "--quiet", "--depth", "1", f"file://{git_repo.path}", str(shallow))
+    mirror = open_mirror(url=str(shallow))
+    mirror.fetch()
+    assert authors(mirror, before, merged) == [("Ada Author", "ada@example.test")]

@@ -147,6 +147,13 @@ def _create_tables() -> None:
         sa.Column("history_rewritten", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
         sa.Column("author_email", sa.Text(), nullable=False),
+        sa.Column(
+            "authors",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+            comment="{name, email} of all commits that it brought, if these are more than the one",
+        ),
         sa.Column("committer", sa.Text(), nullable=False),
         sa.Column("committed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
