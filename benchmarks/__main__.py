@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.table import HEAD, Row, line
+from engine.logs import configure_logging
 
 SECTIONS = ("brain", "validate", "runs", "start", "read", "live", "cold", "idle", "storm")
 HELP = """
@@ -31,6 +32,7 @@ def main() -> int:
     args = parser.parse_args()
     # Found by the entry point beside it, as a package of somebody else's would be.
     sys.path.append(str(Path(__file__).parent / "plugin"))
+    configure_logging("text", "ERROR")  # a busy server makes warnings, which are no figures
     with tempfile.TemporaryDirectory(prefix="pinflow-bench-bytecode-") as bytecode:
         # Every process starts from compiled files, as an installed program does, whatever the machine's settings.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

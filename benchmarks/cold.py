@@ -24,7 +24,6 @@ from benchmarks import repositories
 from benchmarks.bare_check import parse_and_validate
 from benchmarks.servers import ROOT, folder
 from benchmarks.table import Pair, Row, at_most, seconds
-from engine.logs import configure_logging
 from engine.settings import SourceSettings
 from engine.stack.postgres import EmbeddedPostgres
 from engine.storage.database import Database
@@ -46,7 +45,6 @@ async def measure(quick: bool) -> list[Row]:
     """A row for each size of repository."""
     sizes = {250: 1} if quick else {1_000: 3, 10_000: 1}
     rows: list[Row] = []
-    configure_logging("text", "WARNING")
     with folder() as place:
         postgres = EmbeddedPostgres(place / "postgres", die_with_parent=True)
         await postgres.start()
