@@ -66,9 +66,8 @@ def engine_activities(database: Database) -> list[Callable[..., Any]]:
                 tasks=raw["tasks"],
                 finished_at=raw["finished_at"],
             )
-            async with database.begin() as connection:
-                commit_sha = await run_records.finish(connection, record, actor="worker")
-                await faults.point("record.before_commit")
+            await faults.point("record.before_commit")
+            commit_sha = await run_records.finish(database, record, actor="worker")
             await faults.point("record.after_commit")
             _log.info(
                 "run ended",

@@ -151,6 +151,17 @@ class RegistryStorageDriver(StorageDriver):
         raise ApplicationError(f"cannot keep a payload: {problem}", type="PAYLOAD_UNAVAILABLE")
 
 
+class _Converter(DataConverter):
+    """The SDK's own, which binds a context for the driver by a new converter for every single payload.
+
+    Our driver reads nothing from it, and the copies are a visible part of a busy worker's time.  Should the SDK rename
+    this method, its own will simply be used again.
+    """
+
+    def _with_store_context(self, store_ctx: StorageDriverStoreContext) -> DataConverter:
+        return self
+
+
 def data_converter(database: Database) -> DataConverter:
     """The converter for clients, workers and replayers alike. One per process: its cache is the process'."""
     driver = RegistryStorageDriver(database)
@@ -162,7 +173,7 @@ def data_converter(database: Database) -> DataConverter:
         return driver if mark in (DEFINITION, EXTERNAL) or payload.ByteSize() > EXTERNAL_ABOVE else None
 
     # The threshold is applied before the selector, hence 0: a small definition goes outside as well.
-    return DataConverter(
+    return _Converter(
         external_storage=ExternalStorage(drivers=[driver], driver_selector=select, payload_size_threshold=0)
     )
 

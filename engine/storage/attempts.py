@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
+from engine.storage.database import Database
+from engine.storage.json_text import dumps
 
 
 @dataclass(slots=True)
@@ -34,29 +33,39 @@ class AttemptRow:
 
 
 # One parameter whatever the number of rows: one prepared statement, one round trip.
-_UPSERT = text("""
+_UPSERT = """
     INSERT INTO task_attempts (execution_id, task, scheduled_at, attempt, phase, status, started_at, finished_at,
                                worker, error)
     SELECT execution_id, task, scheduled_at, attempt, phase, status, started_at, finished_at, worker, error
-      FROM jsonb_to_recordset(:rows)
+      FROM jsonb_to_recordset($1::jsonb)
         AS r (execution_id text, task text, scheduled_at timestamptz, attempt int, phase int, status text,
               started_at timestamptz, finished_at timestamptz, worker text, error jsonb)
     ON CONFLICT (execution_id, task, scheduled_at, attempt) DO UPDATE
        SET phase = excluded.phase, status = excluded.status, finished_at = excluded.finished_at,
            worker = excluded.worker, error = excluded.error
      WHERE task_attempts.phase < excluded.phase
-""").bindparams(bindparam("rows", type_=JSONB))
+"""
 
 
-async def upsert(connection: AsyncConnection, rows: Sequence[AttemptRow]) -> None:
+async def upsert(database: Database, rows: Sequence[AttemptRow]) -> None:
     """Write the rows, at most one for each key. A row that has ended stays as it is."""
     # In one order everywhere: two workers' batches must not wait for each other in a ring.
     ordered = sorted(rows, key=lambda row: row.key)
-    await connection.execute(_UPSERT, {"rows": [_as_json(row) for row in ordered]})
+    content = dumps([_as_json(row) for row in ordered])
+    async with database.direct() as driver:
+        await driver.execute(_UPSERT, content)
 
 
 def _as_json(row: AttemptRow) -> dict[str, Any]:
     return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(row).items()
+        "execution_id": row.execution_id,
+        "task": row.task,
+        "scheduled_at": row.scheduled_at.isoformat(),
+        "attempt": row.attempt,
+        "phase": row.phase,
+        "status": row.status,
+        "started_at": row.started_at.isoformat(),
+        "finished_at": None if row.finished_at is None else row.finished_at.isoformat(),
+        "worker": row.worker,
+        "error": row.error,
     }

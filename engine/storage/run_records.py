@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
+from engine.storage.database import Database
+from engine.storage.json_text import dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +22,22 @@ class RunRecord:
     finished_at: float
 
 
-# One statement, so that a run's end costs one round trip between BEGIN and COMMIT. Every part hangs on `run`: where
-# the row has ended already (a repeat, or the reconciler was first), nothing at all is written.
-_FINISH = text("""
+# One statement, so that a run's end costs one round trip. Every part hangs on `run`: where the row has ended already
+# (a repeat, or the reconciler was first), nothing at all is written.
+_FINISH = """
     WITH run AS (
         UPDATE workflow_executions e
-           SET status = :status, outputs = :outputs, error = :error,
+           SET status = $2::text, outputs = $3::jsonb, error = $4::jsonb,
                started_at = COALESCE(e.started_at, e.created_at),
-               finished_at = to_timestamp(CAST(:finished_at AS double precision))
-         WHERE e.id = :id AND e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
+               finished_at = to_timestamp(CAST($5 AS double precision))
+         WHERE e.id = $1::text AND e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
      RETURNING e.id, e.workflow, e.commit_sha, e.source_id, e.finished_at),
     tasks AS (
         INSERT INTO task_states (execution_id, task, position, status, skip_reason, attempts, started_at,
                                  finished_at, outputs, error)
         SELECT run.id, t.id, t.position, t.status, COALESCE(t.skip_reason, ''), COALESCE(t.attempts, 0),
                to_timestamp(t.started_at), to_timestamp(t.finished_at), t.outputs, t.error
-          FROM run, jsonb_to_recordset(:tasks)
+          FROM run, jsonb_to_recordset($6::jsonb)
             AS t (id text, position int, status text, skip_reason text, attempts int,
                   started_at double precision, finished_at double precision, outputs jsonb, error jsonb)
         ON CONFLICT (execution_id, task) DO UPDATE
@@ -51,32 +50,31 @@ _FINISH = text("""
      RETURNING a.id, a.task),
     said AS (
         INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
-        SELECT :actor, 'approval.cancelled', s.name, run.workflow, run.id, run.commit_sha,
+        SELECT $8::text, 'approval.cancelled', s.name, run.workflow, run.id, run.commit_sha,
                jsonb_build_object('approval_id', closed.id, 'task', closed.task)
           FROM closed, run JOIN sources s ON s.id = run.source_id)
     INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
-    SELECT :actor, 'execution.' || lower(:status), s.name, run.workflow, run.id, run.commit_sha, :details
+    SELECT $8::text, 'execution.' || lower($2::text), s.name, run.workflow, run.id, run.commit_sha, $7::jsonb
       FROM run JOIN sources s ON s.id = run.source_id
  RETURNING commit_sha
-""").bindparams(
-    *(bindparam(name, type_=JSONB(none_as_null=True)) for name in ("outputs", "error", "tasks", "details"))
-)
+"""
 
 
-async def finish(connection: AsyncConnection, record: RunRecord, *, actor: str) -> str:
+async def finish(database: Database, record: RunRecord, *, actor: str) -> str:
     """Record the end of a run: its row, its tasks, its open approvals, the audit.
 
     Returns the commit SHA that it ran, "" if it had ended already.
     """
     error = record.error
-    values = {
-        "id": record.execution_id,
-        "status": record.status,
-        "outputs": record.outputs,
-        "error": None if error is None else dict(error),
-        "finished_at": record.finished_at,
-        "tasks": [dict(task, position=position) for position, task in enumerate(record.tasks)],
-        "details": {} if error is None else {"error": {k: error.get(k) for k in ("type", "message", "task")}},
-        "actor": actor,
-    }
-    return (await connection.execute(_FINISH, values)).scalar_one_or_none() or ""
+    values = (
+        record.execution_id,
+        record.status,
+        None if record.outputs is None else dumps(record.outputs),
+        None if error is None else dumps(dict(error)),
+        record.finished_at,
+        dumps([dict(task, position=position) for position, task in enumerate(record.tasks)]),
+        dumps({} if error is None else {"error": {k: error.get(k) for k in ("type", "message", "task")}}),
+        actor,
+    )
+    async with database.direct() as driver:
+        return await driver.fetchval(_FINISH, *values) or ""

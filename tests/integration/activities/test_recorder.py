@@ -194,11 +194,11 @@ class Absent(Database):
         self.away = True
         self.tried = 0
 
-    def begin(self) -> Any:
+    def direct(self) -> Any:
         self.tried += 1
         if self.away:
             raise Unavailable("Postgres is away")
-        return super().begin()
+        return super().direct()
 
 
 async def test_absent_postgres_delays_nothing_and_loses_nothing(run: Run, database_url: str) -> None:
