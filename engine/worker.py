@@ -31,10 +31,10 @@ from engine.executor.dispatcher import Dispatcher
 from engine.executor.payloads import data_converter
 from engine.executor.reconciler import Reconciler
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.health_port import answering
 from engine.logs import configure_logging
 from engine.settings import Settings
 from engine.storage.database import Database
-from engine.worker_health import answering
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")

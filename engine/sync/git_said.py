@@ -39,6 +39,12 @@ def why(stderr: str) -> str | None:
     return None
 
 
+def object_format(stderr: str) -> str:
+    """The remote's object format, if git says that it is not ours; else ""."""
+    found = re.search(r"mismatched algorithms: client \w+; server (sha1|sha256)", stderr)
+    return found[1] if found else ""
+
+
 def last_words(stderr: str) -> str:
     """The lines that say why it failed, four at most."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]

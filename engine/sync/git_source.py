@@ -18,20 +18,21 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from engine.errors import Misconfigured, SourceError
 from engine.sync import conditions
+from engine.sync.git_credentials import NO_CREDENTIAL, Access
 from engine.sync.git_urls import Remote
 
 _MAX_FILE = 8 * 1024**3
 """Bytes: no single file that git writes (a pack) may be larger."""
 _MAX_STDERR = 64 * 1024
 _MAX_STDOUT = 256 * 1024 * 1024
-# What an operator may set for the daemon: whom to trust, and how to get a token.
+# What an operator may set for the daemon: whom to trust, and how to get a token where the source names no credential.
 _FROM_THE_OPERATOR = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_ASKPASS"})
 
 _CONFIG = """\
@@ -83,8 +84,9 @@ class Done:
 class GitCommand:
     """Runs git for one remote, in a folder of ours. `interrupt` may be called from any thread."""
 
-    def __init__(self, remote: Remote, folder: Path) -> None:
+    def __init__(self, remote: Remote, folder: Path, access: Access = NO_CREDENTIAL) -> None:
         self._remote = remote
+        self._access = access
         self._folder = folder
         self._config = folder / "gitconfig"
         _write_config(self._config)
@@ -98,9 +100,16 @@ class GitCommand:
         for process in list(self.running):
             kill_group(process)
 
-    def run(self, arguments: Sequence[str], *, limit: float, git_dir: Path | None) -> Done:
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        limit: float,
+        git_dir: Path | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Done:
         """Run git to its end. Raises `SourceError` (TimedOut) after `limit` seconds, with all its processes killed."""
-        process = self.start(arguments, stdin=subprocess.DEVNULL, git_dir=git_dir)
+        process = self.start(arguments, stdin=subprocess.DEVNULL, git_dir=git_dir, environment=environment)
         late = threading.Event()
 
         def end() -> None:
@@ -127,10 +136,17 @@ class GitCommand:
             raise self.error(conditions.TIMED_OUT, f"git {arguments[0]} took longer than {limit:g} s")
         return Done(process.returncode, stdout, said.decode("utf-8", "replace"))
 
-    def start(self, arguments: Sequence[str], *, stdin: int, git_dir: Path | None) -> subprocess.Popen[bytes]:
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdin: int,
+        git_dir: Path | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
         if self._closed:
             raise self.error(conditions.FETCH_FAILED, "the daemon is stopping")
-        environment = self._environment(git_dir)
+        environment = self._environment(git_dir) | dict(environment or {})
         foreign = [
             name
             for name in os.environ
@@ -155,7 +171,7 @@ class GitCommand:
         return process
 
     def _environment(self, git_dir: Path | None) -> dict[str, str]:
-        environment = {
+        environment: dict[str, str] = {
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_SYSTEM": os.devnull,
             "GIT_CONFIG_GLOBAL": str(self._config),
@@ -176,13 +192,12 @@ class GitCommand:
         }
         if git_dir is not None:
             environment["GIT_DIR"] = str(git_dir)
-        return environment
+        return environment | dict(self._access.environment())
 
     def error(self, reason: str, message: str) -> SourceError:
         """An error about the remote, without credentials."""
-        return SourceError(
-            self._remote.redact(message), reason=reason, hint=conditions.REASONS[reason].action
-        )
+        said = self._remote.redact(message, self._access.secrets())
+        return SourceError(said, reason=reason, hint=conditions.REASONS[reason].action)
 
 
 def _git_runner(folder: Path) -> Any:
