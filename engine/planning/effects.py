@@ -48,13 +48,12 @@ def _secrets(before: Meaning, after: Meaning) -> Iterator[Difference]:
                 before, after, task, f"{path}.{inside}" if inside else path, note, None, name, place
             )
     for index, trigger in enumerate(after.top.get("triggers") or ()):
-        name = trigger.get("secret") if isinstance(trigger, dict) else None
-        if isinstance(name, str) and name not in known | told:
-            told.add(name)
+        signed = trigger.get("secret") if isinstance(trigger, dict) else None
+        if isinstance(signed, str) and signed not in known | told:
+            told.add(signed)
             where: Path = ("triggers", index, "secret")
-            yield _of_definition(
-                before, after, f"triggers.{trigger.get('id')}.secret", "SECRET_ADDED", name, where
-            )
+            path = f"triggers.{trigger.get('id')}.secret"
+            yield _of_definition(before, after, path, "SECRET_ADDED", signed, where)
     for name in sorted(secrets_of_definition(after) - known - told):
         yield _of_definition(before, after, "secrets", "SECRET_ADDED", name, ("secrets",))
 

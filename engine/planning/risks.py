@@ -232,7 +232,7 @@ def _shorter(d: Difference) -> bool:
 
 
 def _is_activity(task: TaskMeaning) -> bool:
-    return task.data.get("type", "activity") == "activity"
+    return bool(task.data.get("type", "activity") == "activity")
 
 
 def _fewer_dependencies(d: Difference) -> bool:
