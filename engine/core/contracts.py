@@ -16,7 +16,7 @@ TaskStatus = Literal["PENDING", "RUNNING", "WAITING", "COMPLETED", "FAILED", "SK
 RunStatus = Literal[
     "PENDING", "QUEUED", "RUNNING", "WAITING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"
 ]
-SkipReason = Literal["condition", "upstream", "ended"]
+SkipReason = Literal["condition", "upstream", "ended", "untargeted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,62 @@ class Pin:
     compiled_digest: str
     bundle_digest: str = ""
     dsl: str = "1"
+    calls: dict[str, str] = field(default_factory=dict)
+    """What this definition may start: `name@ref` as written in it (`smoke-tests@same`) → a key of `closure`."""
+    closure: dict[str, Json] = field(default_factory=dict)
+    """Every version that this run or a descendant may start, by `source/name@commit_sha`:
+    `{workflow, source, commit_sha, revision_sha, digest, compiled_digest, bundle_digest, dsl, size, calls}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Whose child a run is: the run, the address of its task, the root of the family, and how deep it stands (from 1)."""
+
+    execution_id: str
+    task: str
+    root_id: str
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What an earlier run had of one task; taken over if definition and resolved inputs are still the same.
+
+    `task_digest` is `task_digest()` of its definition, `call_digest` the sha256 of its resolved call (see
+    `core/carrying.py`).
+    """
+
+    task_digest: str
+    call_digest: str
+    outputs: Json
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a large map, run by a workflow of its own on behalf of the same run.
+
+    `task` is the map's address; its items from `offset` on are `items`. `bindings` are the values of all that the
+    body reads from outside of it, by name as in the expressions' `refs`. `limit` is how many activities may be in
+    flight. `undo` is what `SliceEnded.undo` said, if the slice is to be undone instead of run.
+    """
+
+    task: str
+    offset: int
+    items: list[Json]
+    bindings: dict[str, Json]
+    limit: int
+    undo: Json = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
     """The second argument of every workflow (the first is the compiled definition, by reference).
 
-    Times are RFC 3339 in UTC. `started_by` is the subject of the token that asked.
+    Times are RFC 3339 in UTC. `started_by` is the subject of the token that asked.  All that follows it is left out
+    of the JSON while it is empty.  `trigger` is what expressions read as `trigger`; `targets` ids of top-level tasks
+    (with their ancestors, nothing else runs); `carried` by address; `callback` is `{base, key}`: where callbacks
+    reach us and the run's own key for their tokens; `groups` the concurrency groups that ancestors hold.
     """
 
     execution_id: str
@@ -50,6 +99,14 @@ class RunStart:
     inputs: dict[str, Json]
     started_by: str
     started_at: str
+    trigger: Json = None
+    targets: tuple[str, ...] = ()
+    parent: Parent | None = None
+    carried: dict[str, Carried] = field(default_factory=dict)
+    rerun_of: str = ""
+    callback: Json = None
+    groups: tuple[str, ...] = ()
+    slice: Slice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +159,23 @@ class ActivityCall:
     idempotency_key: str
     success_when: Judgement | None = None
     retry_when: Judgement | None = None
+    secrets: list[Json] = field(default_factory=list)
+    """`{path, parts}`: where in `config` a text with secrets belongs, and its pieces: texts and `{"secret": NAME}`.
+
+    Beside the config and never in it, so that no data can be taken for a secret. The door puts them in at each attempt.
+    """
+    cache: Json = None
+    """`{key, max_age}`: the door looks here first, and keeps a success under it. `key` is complete; `max_age` in
+    seconds or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityOutcome:
-    """What a task's activity returns: its result and the attempt that produced it."""
+    """What a task's activity returns: its result, the attempt that produced it, and the run it was cached from."""
 
     result: Json
     attempt: int = 1
+    cached_from: str = ""
 
 
 # --- events: what happened -------------------------------------------------------------------------------
@@ -202,6 +268,91 @@ class CancelRequested:
     id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """Somebody wants nothing new to be started until it is resumed. `id` as in `CancelRequested`."""
+
+    by: str
+    reason: str
+    at: float
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """Somebody ends a pause."""
+
+    by: str
+    at: float
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReceived:
+    """A signal came, perhaps before anybody waits for it: kept, and given to one task, in order.
+
+    `task` is the address of the task that a callback is for, "" for a signal by name. A repeat of `id` is nothing new.
+    """
+
+    id: str
+    name: str
+    payload: Json
+    at: float
+    correlation: str = ""
+    task: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotGranted:
+    """The concurrency group of `task` ("" for the run itself) has room for it now."""
+
+    task: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRefused:
+    """No slot, and none to wait for: `skip` under `on_conflict`, or waiting would be a deadlock."""
+
+    task: str
+    error: TaskError
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """The child run of `task` is over. `attempt` is the one that `StartChild` named."""
+
+    task: str
+    attempt: int
+    status: Literal["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
+    outputs: Json
+    error: TaskError | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEnded:
+    """A slice of the map `task` is over.
+
+    `results` in item order, null for a failed one; `failures` are `{index, error}` (index in the whole map);
+    `status` is COMPLETED if the slice ran to its end, whatever its items did, CANCELLED if it was asked to stop,
+    FAILED if it broke itself (`error`). `ended` is `{status, outputs, message}` if a task of type `end` ended the run.
+    `undo` is what is needed to undo it, null if nothing is.
+    """
+
+    task: str
+    offset: int
+    status: Literal["COMPLETED", "FAILED", "CANCELLED"]
+    results: list[Json]
+    failures: list[Json]
+    error: TaskError | None
+    undo: Json
+    at: float
+    ended: Json = None
+
+
 Event: TypeAlias = (
     Started
     | ActivityCompleted
@@ -211,6 +362,13 @@ Event: TypeAlias = (
     | ApprovalRequested
     | ApprovalResolved
     | CancelRequested
+    | PauseRequested
+    | ResumeRequested
+    | SignalReceived
+    | SlotGranted
+    | SlotRefused
+    | ChildEnded
+    | SliceEnded
 )
 
 
@@ -275,6 +433,70 @@ class CloseApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class StartChild:
+    """Start a child run for `task`. `start` holds all that it is (its id, pin, inputs, parent); `size` of its compiled
+    form in bytes. `attempt` counts from 1: each attempt is a run of its own."""
+
+    task: str
+    attempt: int
+    start: RunStart
+    size: int
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChild:
+    """Ask the child run of `task` to end."""
+
+    task: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartSlice:
+    """Run (or undo) a part of the map `task` in a workflow of its own, with the same definition and pin."""
+
+    task: str
+    start: RunStart
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSlice:
+    """Ask a slice to end."""
+
+    task: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellFamily:
+    """Hand a pause or its end on to every open child and slice."""
+
+    what: Literal["pause", "resume"]
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireSlot:
+    """Ask for a slot of a concurrency group, for `task` or ("") for the run itself: `SlotGranted` or `SlotRefused` answers."""
+
+    task: str
+    group: str
+    limit: int
+    on_conflict: Literal["queue", "skip", "cancel_running"] = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSlot:
+    """Give a slot back, or stop waiting for it. The slot of the run itself is given back when its end is recorded."""
+
+    task: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class FinishRun:
     """The run is over. Always the last command."""
 
@@ -283,6 +505,32 @@ class FinishRun:
     error: TaskError | None
 
 
+@dataclass(frozen=True, slots=True)
+class FinishSlice:
+    """The slice is over. Always the last command of a run with `RunStart.slice`; fields as in `SliceEnded`."""
+
+    status: Literal["COMPLETED", "FAILED", "CANCELLED"]
+    results: list[Json]
+    failures: list[Json]
+    error: TaskError | None
+    undo: Json
+    ended: Json = None
+
+
 Command: TypeAlias = (
-    StartActivity | CancelActivity | StartTimer | CancelTimer | RequestApproval | CloseApproval | FinishRun
+    StartActivity
+    | CancelActivity
+    | StartTimer
+    | CancelTimer
+    | RequestApproval
+    | CloseApproval
+    | StartChild
+    | CancelChild
+    | StartSlice
+    | CancelSlice
+    | TellFamily
+    | AcquireSlot
+    | ReleaseSlot
+    | FinishRun
+    | FinishSlice
 )

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from engine.core.contracts import Json, Pin, RunStart, SkipReason, TaskError, TaskStatus
+from engine.core.contracts import (
+    Carried,
+    Json,
+    Parent,
+    Pin,
+    RunStart,
+    SkipReason,
+    Slice,
+    TaskError,
+    TaskStatus,
+)
+
+_T = TypeVar("_T")
 
 UNSTARTED: Final = -1
 OVER: Final = 3
@@ -172,24 +184,63 @@ def error_from_json(value: Json) -> TaskError | None:
 
 
 def start_to_json(start: RunStart) -> dict[str, Json]:
-    """`RunStart` as JSON; inputs are not copied."""
+    """`RunStart` as JSON; inputs are not copied. What is empty is left out: history carries all of it."""
     pin = start.pin
-    return {
+    body: dict[str, Json] = {
         "execution_id": start.execution_id,
-        "pin": {name: getattr(pin, name) for name in Pin.__slots__},
+        "pin": {name: getattr(pin, name) for name in _PIN},
         "inputs": start.inputs,
         "started_by": start.started_by,
         "started_at": start.started_at,
     }
+    if pin.closure:
+        body["pin"] |= {"calls": pin.calls, "closure": pin.closure}
+    if start.trigger is not None:
+        body["trigger"] = start.trigger
+    if start.targets:
+        body["targets"] = list(start.targets)
+    if start.parent is not None:
+        body["parent"] = {name: getattr(start.parent, name) for name in Parent.__slots__}
+    if start.carried:
+        body["carried"] = {address: _plainly(carried) for address, carried in start.carried.items()}
+    if start.rerun_of:
+        body["rerun_of"] = start.rerun_of
+    if start.callback is not None:
+        body["callback"] = start.callback
+    if start.groups:
+        body["groups"] = list(start.groups)
+    if start.slice is not None:
+        body["slice"] = _plainly(start.slice)
+    return body
 
 
 def start_from_json(value: dict[str, Any]) -> RunStart:
     """The inverse of `start_to_json`; keys that this engine does not know are left alone."""
-    pin = value["pin"]
+    pin, parent, part = value["pin"], value.get("parent"), value.get("slice")
     return RunStart(
         execution_id=value["execution_id"],
-        pin=Pin(**{name: pin[name] for name in Pin.__slots__ if name in pin}),
+        pin=_known(Pin, pin),
         inputs=value["inputs"],
         started_by=value["started_by"],
         started_at=value["started_at"],
+        trigger=value.get("trigger"),
+        targets=tuple(value.get("targets") or ()),
+        parent=None if parent is None else _known(Parent, parent),
+        carried={address: _known(Carried, kept) for address, kept in (value.get("carried") or {}).items()},
+        rerun_of=value.get("rerun_of") or "",
+        callback=value.get("callback"),
+        groups=tuple(value.get("groups") or ()),
+        slice=None if part is None else _known(Slice, part),
     )
+
+
+_PIN: Final = tuple(name for name in Pin.__slots__ if name not in ("calls", "closure"))
+
+
+def _plainly(value: Any) -> dict[str, Json]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _known(kind: type[_T], value: dict[str, Any]) -> _T:
+    names: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
+    return kind(**{name: value[name] for name in names if name in value})

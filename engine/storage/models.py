@@ -207,13 +207,19 @@ class VersionRange(Base):
 
 
 class WorkflowExecution(Base):
-    """One run. The pin columns are written once; `status` moves forward only (see `core/states.py`)."""
+    """One run. The pin columns are written once; `status` moves forward only (see `core/states.py`).
+
+    `calls` and `closure` are those of the `Pin` (see `core/contracts.py`), of a child's row only its own `calls`: its
+    root's row holds the closure. `callback_key` makes the tokens of its callback URLs, null if it has none.
+    """
 
     __tablename__ = "workflow_executions"
     __table_args__ = (
         Index("ix_workflow_executions_workflow_id", "workflow", "id"),
         Index("ix_workflow_executions_commit_sha_id", "commit_sha", "id"),
         Index("ix_workflow_executions_revision_sha", "revision_sha"),
+        Index("ix_workflow_executions_parent_id", "parent_id", postgresql_where=text("parent_id <> ''")),
+        Index("ix_workflow_executions_rerun_of", "rerun_of", postgresql_where=text("rerun_of <> ''")),
         Index(
             "ix_workflow_executions_open",
             "status",
@@ -231,7 +237,17 @@ class WorkflowExecution(Base):
     compiled_digest: Mapped[str]
     bundle_digest: Mapped[str]
     dsl: Mapped[str]
+    calls: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    closure: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     inputs: Mapped[dict[str, Any]]
+    targets: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
+    trigger: Mapped[Any | None] = mapped_column(JSONB)
+    parent_id: Mapped[str] = mapped_column(server_default="")
+    parent_task: Mapped[str] = mapped_column(server_default="", comment="address of the parent's task")
+    root_id: Mapped[str] = mapped_column(server_default="", comment="empty for a root")
+    rerun_of: Mapped[str] = mapped_column(server_default="")
+    carried: Mapped[Any | None] = mapped_column(JSONB, comment="what a rerun may take over, by address")
+    callback_key: Mapped[str | None]
     title: Mapped[str] = mapped_column(server_default="")
     status: Mapped[str] = mapped_column(server_default="PENDING")
     started_by: Mapped[str]
@@ -272,6 +288,10 @@ class TaskState(Base):
     finished_at: Mapped[datetime | None]
     outputs: Mapped[Any | None] = mapped_column(JSONB)
     error: Mapped[Any | None] = mapped_column(JSONB)
+    more: Mapped[Any | None] = mapped_column(
+        JSONB,
+        comment="{cached_from, reused_from, compensation, child_id, items: {total, completed, failed}}, what there is",
+    )
 
 
 class TaskAttempt(Base):
@@ -298,7 +318,8 @@ class TaskAttempt(Base):
 class ApprovalRequest(Base):
     """A task that waits for people. The row is the judge: the first resolution wins, by compare-and-set on PENDING.
 
-    `policy` holds approvers, required_approvals, prevent_self_approval, form, on_timeout, escalate_to.
+    `policy` holds approvers, required_approvals, prevent_self_approval, form, on_timeout, escalate_to. `told` is the
+    Temporal workflow that waits for the answer, "" for that of the run itself (a slice of a map has one of its own).
     """
 
     __tablename__ = "approval_requests"
@@ -313,6 +334,7 @@ class ApprovalRequest(Base):
     workflow: Mapped[str]
     commit_sha: Mapped[str]
     message: Mapped[str]
+    told: Mapped[str] = mapped_column(server_default="")
     policy: Mapped[dict[str, Any]]
     status: Mapped[str] = mapped_column(server_default="PENDING")
     requested_at: Mapped[datetime]
@@ -337,10 +359,70 @@ class ApprovalDecision(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Signal(Base):
+    """A signal that a run was sent, by name or through the callback URL of one task. Never updated.
+
+    `id` is the caller's own idempotency key or made by us; a callback is good for one use: hence the unique index.
+    """
+
+    __tablename__ = "signals"
+    __table_args__ = (
+        Index(
+            "uq_signals_callback",
+            "execution_id",
+            "task",
+            unique=True,
+            postgresql_where=text("task <> ''"),
+        ),
+    )
+
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    correlation: Mapped[str] = mapped_column(server_default="")
+    task: Mapped[str] = mapped_column(server_default="", comment="address of the task, for a callback")
+    payload: Mapped[Any | None] = mapped_column(JSONB)
+    by: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Slot(Base):
+    """A place in a concurrency group: held, or waited for in the order of `position`. Deleted when given back.
+
+    `task` is an address, "" for the run itself; `holder` the Temporal workflow to be told; `root_id` the root of the
+    family, whose members re-enter the group.
+    """
+
+    __tablename__ = "slots"
+    __table_args__ = (UniqueConstraint("execution_id", "task"), Index(None, "group", "position"))
+
+    position: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    group: Mapped[str]
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.id"), index=True)
+    task: Mapped[str]
+    root_id: Mapped[str]
+    holder: Mapped[str]
+    limit: Mapped[int]
+    held_since: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CacheEntry(Base):
+    """The result of a COMPLETED task, kept for others, with the run that made it. The newest one wins."""
+
+    __tablename__ = "cache_entries"
+
+    key: Mapped[str] = mapped_column(primary_key=True, comment="sha256 of the complete key")
+    result: Mapped[Any | None] = mapped_column(JSONB)
+    execution_id: Mapped[str]
+    task: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class OutboxMessage(Base):
     """Something Temporal must be told, written in the transaction that promised it. Deleted once done.
 
-    `kind` is `start`, `approval` or `cancel`. After too many failures `parked_at` is set and others pass.
+    `kind` is `start`, `approval`, `cancel`, `pause`, `resume`, `signal` or `slot`. After too many failures `parked_at` is set and others pass.
     """
 
     __tablename__ = "outbox"
