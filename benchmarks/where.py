@@ -52,7 +52,9 @@ async def _shape(both: Sides, name: str, size: Size, execution: str, rounds: int
         for run, sums in ((by_hand, limit), (ours, pinflow)):
             for part, seconds in (await _cost(size, run)).items():
                 sums[part] += seconds / rounds
-    what = f"{WORDS[name].format(size.width)}, {'local' if local else 'ordinary'} activities, processor time of"
+    what = (
+        f"{WORDS[name].format(size.width)}, {'local' if local else 'ordinary'} activities, processor time of"
+    )
     rows = [_row(f"{what} {part}", limit[part], pinflow[part]) for part in PARTS]
     return [*rows, _row(f"{what} all", sum(limit.values()), sum(pinflow.values()))]
 

@@ -28,9 +28,7 @@ class JsonPayloads(PayloadConverter):
         """One payload for each value."""
         return [_to_payload(value) for value in values]
 
-    def from_payloads(
-        self, payloads: Sequence[Payload], type_hints: list[type] | None = None
-    ) -> list[Any]:
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
         """One value for each payload. Raises RuntimeError for one that cannot be read, as the SDK's does."""
         return [_to_value(payload, hint) for payload, hint in zip_longest(payloads, type_hints or ())]
 

@@ -181,7 +181,7 @@ def data_converter(database: Database) -> DataConverter:
     # The threshold is applied before the selector, hence 0: a small definition goes outside as well.
     return _Converter(
         payload_converter_class=JsonPayloads,
-        external_storage=ExternalStorage(drivers=[driver], driver_selector=select, payload_size_threshold=0)
+        external_storage=ExternalStorage(drivers=[driver], driver_selector=select, payload_size_threshold=0),
     )
 
 
