@@ -59,6 +59,8 @@ class Cursor:
     sync_requested_at: datetime | None = None
     declaration: str = ""
     watched: bool = False
+    retired: bool = False
+    """All that was deployed was taken out by hand, when nobody watched the source."""
     live_faulty: bool = False
     """The live revision has problems: some of its files keep an older version."""
     confirmed_sha: str = ""

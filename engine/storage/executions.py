@@ -26,6 +26,7 @@ from engine.storage.models import (
     ApprovalRequest,
     Blob,
     IdempotencyKey,
+    Revision,
     Source,
     TaskState,
     WorkflowExecution,
@@ -183,6 +184,16 @@ _WAITS = or_(
 )
 """An open run of which a task is known to wait: RUNNING in the row, WAITING for the reader."""
 
+# Who signed the commit that brought the run's version, if its source asked for signatures.
+_SIGNER = func.coalesce(
+    select(Revision.signer)
+    .where(Revision.source_id == E.source_id, Revision.sha == E.commit_sha, Revision.status == "REGISTERED")
+    .order_by(Revision.seq)
+    .limit(1)
+    .scalar_subquery(),
+    literal(""),
+).label("signer")
+
 _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.id,
     E.workflow,
@@ -191,6 +202,7 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.commit_sha,
     E.revision_sha,
     E.digest,
+    _SIGNER,
     E.title,
     E.status,
     and_(E.status == "RUNNING", _WAITS).label("waits"),
@@ -287,6 +299,8 @@ _DETAIL = f"""
     SELECT e.status, json_build_object(
            'id', e.id, 'workflow', e.workflow, 'source', s.name, 'version_id', e.version_id,
            'commit_sha', e.commit_sha, 'revision_sha', e.revision_sha, 'digest', e.digest,
+           'signer', COALESCE((SELECT r.signer FROM revisions r WHERE r.source_id = e.source_id AND r.sha = e.commit_sha
+                                AND r.status = 'REGISTERED' ORDER BY r.seq LIMIT 1), ''),
            'bundle_digest', e.bundle_digest, 'title', e.title, 'status', e.status, 'live', false,
            'started_by', e.started_by, 'created_at', e.created_at, 'started_at', e.started_at,
            'finished_at', e.finished_at, 'inputs', e.inputs, 'outputs', e.outputs, 'error', e.error,

@@ -72,7 +72,7 @@ class Source(Base):
     `observed_sha` is the last tip seen, registered or not.  `kind` is `definitions`, or `sources` for a file that lists
     further sources (its `folder` is the file).  `declaration` says what the daemon that watches it was told to watch,
     `settings` the rest of it, for people; `watched_until` is when to worry that no daemon does any more.  A daemon that
-    was told something else stands aside and leaves a note in `contested_at` and `contested_by`.
+    was told something else stands aside and leaves a note in `contested_at` and `contested_by`.  `retired_at` is when somebody retired all that it deployed.
     """
 
     __tablename__ = "sources"
@@ -97,6 +97,7 @@ class Source(Base):
     watched_until: Mapped[datetime | None]
     contested_at: Mapped[datetime | None]
     contested_by: Mapped[str] = mapped_column(server_default="")
+    retired_at: Mapped[datetime | None]
 
 
 class Confirmation(Base):

@@ -66,7 +66,7 @@ async def ensure(
 _CURSOR = text(
     """
     SELECT s.folder, s.live_seq, s.live_sha, s.sync_requested_at, s.declaration,
-           coalesce(s.watched_until > now(), false) AS watched,
+           coalesce(s.watched_until > now(), false) AS watched, s.retired_at IS NOT NULL AS retired,
            coalesce(last.seq, 0) AS last_seq, coalesce(last.sha, '') AS last_sha, coalesce(last.status, '') AS last_status,
            coalesce(live.tree_sha, '') AS live_tree, coalesce(live.bundle_digest, '') AS live_bundle,
            EXISTS (SELECT FROM revision_problems p WHERE p.revision_id = live.id) AS live_faulty,
@@ -101,7 +101,7 @@ async def move_live(
     statement = (
         update(Source)
         .where(Source.id == source_id, Source.live_seq == seen[0], Source.live_sha == seen[1])
-        .values(live_seq=to[0], live_sha=to[1], folder=folder)
+        .values(live_seq=to[0], live_sha=to[1], folder=folder, retired_at=None)
     )
     return (await connection.execute(statement)).rowcount == 1
 
@@ -162,6 +162,25 @@ async def confirm(
     """Keep somebody's word that a held commit is meant. False if there is one already."""
     parameters = {"source_id": source_id, "sha": sha, "codes": list(codes), "by": by}
     return (await connection.execute(_CONFIRM, parameters)).first() is not None
+
+
+_RETIRE_ALL = text(
+    """
+    UPDATE workflow_definitions d SET live_version_id = NULL, retired_seq = s.live_seq
+    FROM sources s WHERE s.id = d.source_id AND d.source_id = :source_id AND d.live_version_id IS NOT NULL
+    """
+)
+
+
+async def retire(connection: AsyncConnection, source_id: int) -> None:
+    """Take all that a source deployed out of what is live; a daemon that declares it again brings it back.
+
+    Ranges stay open: at its commits, each version is still what it was.
+    """
+    await connection.execute(_RETIRE_ALL, {"source_id": source_id})
+    await connection.execute(
+        update(Source).where(Source.id == source_id).values(retired_at=func.now(), declaration="")
+    )
 
 
 async def request_sync(connection: AsyncConnection, name: str | None = None) -> Sequence[str]:

@@ -49,7 +49,7 @@ def is_done(sha: str, cursor: Cursor, folder: str, *, recheck: bool) -> bool:
 
     With `recheck`, one that has problems is: what was missing on this machine may have been installed.
     """
-    if not cursor.last_sha or cursor.last_sha != sha:
+    if not cursor.last_sha or cursor.last_sha != sha or cursor.retired:
         return False
     rejected = cursor.last_status == "REJECTED"
     moved = cursor.live_seq > 0 and cursor.folder != folder and not rejected
@@ -99,6 +99,8 @@ def needs_listing(reader: Reader, cursor: Cursor, folder: str) -> bool:
     """Whether there is no old tree to compare with: the source's folder changed, or a forced push took the tree away."""
     if cursor.live_seq == 0 or not cursor.live_tree:
         return False
+    if cursor.retired:
+        return True
     return cursor.folder != folder or not reader.has_tree(cursor.live_tree)
 
 

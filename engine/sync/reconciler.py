@@ -309,6 +309,7 @@ class Reconciler:
             live_tree=commit.tree_sha,
             live_bundle=bundle.digest,
             live_faulty=bool(revision.problems),
+            retired=False,
             folder=self._folder,
         )
 

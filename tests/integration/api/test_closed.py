@@ -27,6 +27,8 @@ WRITES = {
     ("POST", "/executions/{execution_id}/cancel"): "operator",
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
+    ("POST", "/sources/{name}/confirm"): "operator",
+    ("POST", "/sources/{name}/retire"): "admin",
     ("POST", "/tokens"): "admin",
     ("GET", "/tokens"): "admin",
     ("DELETE", "/tokens/{token_id}"): "admin",
@@ -34,6 +36,7 @@ WRITES = {
 BODIES: dict[str, Any] = {
     "/executions/workflows/{workflow}/execute": {"inputs": {}},
     "/approvals/{approval_id}/approve": {"decision": "approve"},
+    "/sources/{name}/confirm": {"commit_sha": "abcdef"},
     "/tokens": {"subject": "x", "roles": ["viewer"]},
 }
 

@@ -15,7 +15,8 @@ _STATEMENTS = (
         ADD COLUMN settings jsonb DEFAULT '{}'::jsonb NOT NULL,
         ADD COLUMN watched_until timestamptz,
         ADD COLUMN contested_at timestamptz,
-        ADD COLUMN contested_by text DEFAULT '' NOT NULL
+        ADD COLUMN contested_by text DEFAULT '' NOT NULL,
+        ADD COLUMN retired_at timestamptz
     """,
     """
     ALTER TABLE revisions
