@@ -16,11 +16,14 @@ from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.json_schemas import compile_schema
 from engine.planning.plans import NotReplayed, Replayed
 from engine.planning.recorded import RecordedRun, RecordedTask
-from engine.testing.cases import NEVER_RETRIED, Answer, Case, Expectation, Failure, Mock, Vote
-from engine.testing.driver import Driver, TaskEnd, Trace
+from engine.testing.addresses import UNDO, ByAddress, path_of
+from engine.testing.cases import NEVER_RETRIED, Answer, Case, Expectation, Failure, Mock, Signal, Vote
+from engine.testing.driver import Driver
+from engine.testing.traces import TaskEnd, Trace
 
 NOT_THERE: Final = "not there"
-_KNOWN_TYPES: Final = ("activity", "wait", "set")
+_JUDGED: Final = ("activity", "workflow", "signal")
+"""Types of tasks whose `outputs` are made of a result that is not kept."""
 _LONG: Final = 1e9
 """Seconds, for an activity that was cancelled before it could answer."""
 
@@ -32,31 +35,31 @@ def replay(
 
     `old` is the compiled form that it ran, `new` the one to be judged.
     """
-    if why := _unfit(run, old, new):
-        return NotReplayed(run.id, why)
+    if run.status not in ("COMPLETED", "FAILED"):
+        return NotReplayed(run.id, f"it ended {run.status}")
     if refused := _refused(run, new):
         return Replayed(run.id, run.commit_sha, "", "started", f"refused: {refused}", run.status)
-    played_old, played_new, unknown = _comparable(run, old, new)
-    before = Driver(played_old, types).play(_case(run, played_old, frozenset()))
+    played_old, played_new, unknown = _comparable(old, new)
+    before = _play(run, played_old, frozenset(), types)
     if differs := _first_difference(_recorded(run), before, played_old):
         return NotReplayed(
             run.id, f"its own definition does not lead to what is recorded: {_in_words(differs)}"
         )
-    after = Driver(played_new, types).play(_case(run, played_new, unknown))
+    after = _play(run, played_new, unknown, types)
     for missing in after.missing:
-        if missing.task in unknown:
+        if path_of(missing.task) in unknown:
             return NotReplayed(run.id, f"what {missing.task} gave before its `outputs` were made is not kept")
     return _compared(run, before, after, played_new)
 
 
-def _unfit(run: RecordedRun, old: dict[str, Any], new: dict[str, Any]) -> str:
-    if run.status not in ("COMPLETED", "FAILED"):
-        return f"it ended {run.status}"
-    for form in (old, new):
-        for task in _tasks(form):
-            if task["type"] not in _KNOWN_TYPES:
-                return f"task {task['id']} is of type {task['type']}, which cannot be replayed yet"
-    return ""
+def _play(run: RecordedRun, form: dict[str, Any], unknown: frozenset[str], types: ActivityTypes) -> Trace:
+    children = {call["workflow"]: _whole(call["workflow"]) for call in form.get("calls") or ()}
+    return Driver(form, types, children).play(_case(run, form, unknown))
+
+
+def _whole(name: str) -> dict[str, Any]:
+    """A child of which only its outcome is recorded."""
+    return {"name": name, "inputs": None, "calls": [], **{phase: [] for phase in PHASES}}
 
 
 def _refused(run: RecordedRun, new: dict[str, Any]) -> str:
@@ -72,32 +75,41 @@ def _refused(run: RecordedRun, new: dict[str, Any]) -> str:
 
 
 def _case(run: RecordedRun, form: dict[str, Any], unknown: frozenset[str]) -> Case:
-    kinds = {task["id"]: task for task in _tasks(form)}
-    mocks = {
-        each.task: _mock(run, each)
-        for each in run.tasks
-        if each.task in kinds and each.task not in unknown and _was_called(each, kinds[each.task])
-    }
-    votes = {
-        task: tuple(Vote(v.by, v.decision, v.after, (), None, v.comment, v.form) for v in said)
-        for task, said in run.votes.items()
-    }
+    kinds = dict(_tasks(form))
+    # Of a child nothing but its outcome is played: one without a record is asked for, and missing.
+    mocks = ByAddress(
+        {path: Mock((), repeats=False) for path, task in kinds.items() if task["type"] == "workflow"}
+    )
+    for each in run.tasks:
+        path = path_of(each.task)
+        if path not in unknown and _was_called(each, kinds.get(path)):
+            mocks[each.task] = _mock(run, each)
+    votes = ByAddress(
+        {
+            task: tuple(Vote(v.by, v.decision, v.after, (), None, v.comment, v.form) for v in said)
+            for task, said in run.votes.items()
+        }
+    )
+    signals = tuple(Signal(s.after, s.name, s.task, s.correlation, s.payload, s.by, ()) for s in run.signals)
     return Case(
         name=run.id, line=0, place=(), inputs=run.inputs, mocks=mocks, approvals=votes, expect=Expectation("", {}, {}),
-        started_at=run.started_at, started_by=run.started_by, commit_author=run.commit_author,
+        started_at=run.started_at, started_by=run.started_by, commit_author=run.commit_author, signals=signals,
+        trigger=run.trigger, targets=run.targets,
     )  # fmt: skip
 
 
-def _was_called(task: RecordedTask, compiled: dict[str, Any]) -> bool:
-    return (
-        compiled["type"] == "activity"
-        and compiled["activity_type"] != HUMAN_APPROVAL
-        and task.status not in ("SKIPPED", "PENDING")
-        and task.started_at is not None
-    )
+def _was_called(task: RecordedTask, compiled: dict[str, Any] | None) -> bool:
+    if compiled is None or task.status in ("SKIPPED", "PENDING"):
+        return False
+    if task.task.endswith(UNDO):
+        return True
+    kind: str = compiled["type"]
+    return kind == "workflow" or (kind == "activity" and bool(compiled["activity_type"] != HUMAN_APPROVAL))
 
 
 def _mock(run: RecordedRun, task: RecordedTask) -> Mock:
+    if task.cached and task.status == "COMPLETED":
+        return Mock((Answer(result=task.outputs, cached=True),), repeats=False)
     made = [answer for each in run.attempts.get(task.task, ()) if (answer := _answer(task, each)) is not None]
     if task.status == "CANCELLED":
         made.append(Answer(after=_LONG))
@@ -132,32 +144,43 @@ def _failure(error: dict[str, Json]) -> Failure:
 
 
 def _comparable(
-    run: RecordedRun, old: dict[str, Any], new: dict[str, Any]
+    old: dict[str, Any], new: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
     """Both forms with `outputs` and `success_when` left out where they are the same: their verdict is what is recorded.
 
-    And the tasks of which the raw result would be needed and is not kept.
+    And the tasks, by path, of which the raw result would be needed and is not kept.
     """
-    before = {task["id"]: task for task in _tasks(old)}
+    before, after = dict(_tasks(old)), dict(_tasks(new))
     same: set[str] = set()
     unknown: set[str] = set()
-    for task in _tasks(new):
-        was = before.get(task["id"])
-        if was is None or task["type"] != "activity" or was["type"] != "activity":
+    for path, task in after.items():
+        was = before.get(path)
+        if was is None or task["type"] not in _JUDGED or was["type"] != task["type"]:
             continue
-        if all(_meant(old, was[key]) == _meant(new, task[key]) for key in ("outputs", "success_when")):
-            same.add(task["id"])
-        elif was["outputs"] is not None:
-            unknown.add(task["id"])
-    gone = {*before} - {task["id"] for task in _tasks(new)}
+        if all(
+            _meant(old, was.get(key)) == _meant(new, task.get(key)) for key in ("outputs", "success_when")
+        ):
+            same.add(path)
+        elif was.get("outputs") is not None:
+            unknown.add(path)
+    gone = {path for path, task in before.items() if path not in after and task["type"] in _JUDGED}
     return _settled(old, same | gone | unknown), _settled(new, same), frozenset(unknown)
 
 
-def _settled(form: dict[str, Any], tasks: set[str]) -> dict[str, Any]:
-    def settle(task: dict[str, Any]) -> dict[str, Any]:
-        return task | {"outputs": None, "success_when": None} if task["id"] in tasks else task
+def _settled(form: dict[str, Any], paths: set[str]) -> dict[str, Any]:
+    def settle(tasks: list[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
+        made = []
+        for task in tasks:
+            path = prefix + task["id"]
+            changes: dict[str, Any] = {}
+            if path in paths:
+                changes = {key: None for key in ("outputs", "success_when") if key in task}
+            if task.get("tasks"):
+                changes["tasks"] = settle(task["tasks"], f"{path}.")
+            made.append(task | changes)
+        return made
 
-    return form | {phase: [settle(task) for task in form[phase]] for phase in PHASES}
+    return form | {phase: settle(form[phase], "") for phase in PHASES}
 
 
 def _meant(form: dict[str, Any], value: Json) -> Json:
@@ -171,9 +194,16 @@ def _meant(form: dict[str, Any], value: Json) -> Json:
     return value
 
 
-def _tasks(form: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for phase in PHASES:
-        yield from form[phase]
+def _tasks(form: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every task by its path, those inside of others after the one around them; compensations too."""
+    stack = [("", task) for phase in reversed(PHASES) for task in reversed(form[phase])]
+    while stack:
+        prefix, task = stack.pop()
+        path = prefix + task["id"]
+        yield path, task
+        if task.get("compensate"):
+            yield path + UNDO, {"type": "activity", **task["compensate"]}
+        stack += [(f"{path}.", inner) for inner in reversed(task.get("tasks") or [])]
 
 
 # --- where the paths part ---------------------------------------------------------------------------------------------
@@ -213,7 +243,7 @@ def _first_difference(before: Trace, after: Trace, form: dict[str, Any]) -> _Dif
     ends: Sequence[tuple[str, str, str]] = [(n, _status(before, n), _status(after, n)) for n in names]
     for name, was, would in ends:
         if was != would and not {was, would} <= {"PENDING", "SKIPPED", NOT_THERE}:
-            return name, was, "WAITING" if name in after.waits else would
+            return name, was, would
     if before.status != after.status:
         return "", before.status, after.status or "waiting"
     return None
@@ -224,7 +254,7 @@ def _status(trace: Trace, name: str) -> str:
 
 
 def _position(form: dict[str, Any], name: str) -> int:
-    return next((at for at, task in enumerate(_tasks(form)) if task["id"] == name), -1)
+    return next((at for at, (path, _) in enumerate(_tasks(form)) if path == path_of(name)), -1)
 
 
 def _in_words(difference: _Difference) -> str:

@@ -18,6 +18,8 @@ class RecordedTask:
     finished_at: float | None = None
     outputs: Json = None
     error: Json = None
+    cached: bool = False
+    """Its result was taken from the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,20 @@ class RecordedVote:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedSignal:
+    """A signal, `after` seconds from the run's start: by `name`, or to the callback address of `task`."""
+
+    name: str
+    after: float
+    payload: Json = None
+    task: str = ""
+    correlation: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """One run that has ended."""
+    """One run that has ended. Tasks are known by their addresses."""
 
     id: str
     commit_sha: str
@@ -54,4 +68,7 @@ class RecordedRun:
     tasks: tuple[RecordedTask, ...]
     attempts: dict[str, tuple[RecordedAttempt, ...]] = field(default_factory=dict)
     votes: dict[str, tuple[RecordedVote, ...]] = field(default_factory=dict)
+    signals: tuple[RecordedSignal, ...] = ()
     commit_author: str = ""
+    trigger: Json = None
+    targets: tuple[str, ...] = ()

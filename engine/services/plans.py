@@ -15,7 +15,7 @@ from engine.dsl.compiler import digest
 from engine.planning.history import replay_all
 from engine.planning.planner import FileChange, make_plan
 from engine.planning.plans import DefinitionPlan, Live, Plan, RunsOfVersion
-from engine.planning.recorded import RecordedAttempt, RecordedRun, RecordedTask, RecordedVote
+from engine.planning.recorded import RecordedAttempt, RecordedRun, RecordedSignal, RecordedTask, RecordedVote
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.storage import impact, registry
 from engine.storage.database import Database
@@ -167,10 +167,24 @@ def _recorded(row: Record) -> RecordedRun:
                 each["finished_at"],
                 each["outputs"],
                 each["error"],
+                each["cached"],
             )
             for each in row["tasks"]
         ),
         attempts={task: tuple(each) for task, each in attempts.items()},
         votes={task: tuple(each) for task, each in votes.items()},
+        signals=tuple(
+            RecordedSignal(
+                each["name"],
+                each["after"],
+                each["payload"],
+                each["task"],
+                each["correlation"],
+                each["by"],
+            )
+            for each in row["signals"]
+        ),
         commit_author=row["commit_author"],
+        trigger=row["trigger"],
+        targets=tuple(row["targets"]),
     )

@@ -48,7 +48,7 @@ async def parents(connection: AsyncConnection, source_id: int, workflow: str) ->
 
 _RECORDED = text(
     """
-    SELECT e.id, e.commit_sha, e.compiled_digest, e.status, e.inputs, e.started_by,
+    SELECT e.id, e.commit_sha, e.compiled_digest, e.status, e.inputs, e.started_by, e.trigger, e.targets,
            EXTRACT(EPOCH FROM COALESCE(e.started_at, e.created_at))::float8 AS started_at,
            COALESCE((SELECT min(r.author_email) FROM revisions r
                       WHERE r.source_id = e.source_id AND r.sha = e.commit_sha), '') AS commit_author
@@ -61,7 +61,8 @@ _RECORDED = text(
 _TASKS = text(
     """
     SELECT execution_id, task, status, attempts, EXTRACT(EPOCH FROM started_at)::float8 AS started_at,
-           EXTRACT(EPOCH FROM finished_at)::float8 AS finished_at, outputs, error
+           EXTRACT(EPOCH FROM finished_at)::float8 AS finished_at, outputs, error,
+           COALESCE(more ->> 'cached_from', '') <> '' AS cached
     FROM task_states WHERE execution_id = ANY(:runs) ORDER BY execution_id, position
     """
 ).bindparams(bindparam("runs", type_=ARRAY(Text)))
@@ -72,6 +73,14 @@ _ATTEMPTS = text(
            GREATEST(EXTRACT(EPOCH FROM finished_at - started_at), 0)::float8 AS seconds
     FROM task_attempts WHERE execution_id = ANY(:runs) AND phase = 1
     ORDER BY execution_id, task, attempt, scheduled_at DESC
+    """
+).bindparams(bindparam("runs", type_=ARRAY(Text)))
+_SIGNALS = text(
+    """
+    SELECT s.execution_id, s.name, s.task, s.correlation, s.payload, s.by,
+           GREATEST(EXTRACT(EPOCH FROM s.at - COALESCE(e.started_at, e.created_at)), 0)::float8 AS after
+    FROM signals s JOIN workflow_executions e ON e.id = s.execution_id
+    WHERE s.execution_id = ANY(:runs) ORDER BY s.at
     """
 ).bindparams(bindparam("runs", type_=ARRAY(Text)))
 _VOTES = text(
@@ -87,10 +96,10 @@ _VOTES = text(
 async def recorded_runs(
     connection: AsyncConnection, source_id: int, workflow: str, *, count: int
 ) -> list[Record]:
-    """The newest runs that have ended, with their `tasks`, `attempts` and `votes`, each a list of rows."""
+    """The newest runs that have ended, with their `tasks`, `attempts`, `votes` and `signals`, each a list of rows."""
     runs = await many(connection, _RECORDED, {"source_id": source_id, "workflow": workflow, "count": count})
     ids = [run["id"] for run in runs]
-    for name, query in (("tasks", _TASKS), ("attempts", _ATTEMPTS), ("votes", _VOTES)):
+    for name, query in (("tasks", _TASKS), ("attempts", _ATTEMPTS), ("votes", _VOTES), ("signals", _SIGNALS)):
         by_run = _by_run(await many(connection, query, {"runs": ids}) if ids else [])
         for run in runs:
             run[name] = by_run.get(run["id"], [])

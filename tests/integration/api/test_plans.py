@@ -57,8 +57,9 @@ async def deploy(api: Api, source: str, definition: str, *, commit: str) -> None
         bundle=Bundle(),
         deploys=(
             VersionContent(
-                checked.name, "workflows/release.yaml", "0" * 40, digest(definition.encode()), digest(compiled),
-                "", "1", "", "", "", {}, False, definition.encode(), compiled,
+                name=checked.name, path="workflows/release.yaml", git_blob="0" * 40, digest=digest(definition.encode()),
+                compiled_digest=digest(compiled), bundle_digest="", dsl="1", version="", title="", description="",
+                labels={}, uses_functions=False, text=definition.encode(), compiled=compiled,
             ),
         ),
     )  # fmt: skip
