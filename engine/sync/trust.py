@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,19 +155,23 @@ class Judge:
             return home
         if shutil.which("gpg") is None:
             raise OSError("gpg is not installed")
-        fresh = home.with_name(f"{home.name}.{os.getpid()}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True, mode=0o700)
-        (fresh / "gpg.conf").write_text(_GPG_CONFIG)
-        done = subprocess.run(
-            ["gpg", "--homedir", str(fresh), "--quiet", "--import", "--", str(keyring)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_IMPORT_LIMIT,
-        )
-        if done.returncode != 0:
+        # gpg fails where the path of an agent's socket, which it never starts, would be too long.
+        with tempfile.TemporaryDirectory(prefix="pf") as short:
+            (Path(short) / "gpg.conf").write_text(_GPG_CONFIG)
+            done = subprocess.run(
+                ["gpg", "--homedir", short, "--quiet", "--import", "--", str(keyring)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_IMPORT_LIMIT,
+            )
+            if done.returncode != 0:
+                said = done.stderr.decode("utf-8", "replace").strip()
+                raise OSError(f"gpg does not import {keyring}: {said[:200]}")
+            fresh = home.with_name(f"{home.name}.{os.getpid()}.new")
             shutil.rmtree(fresh, ignore_errors=True)
-            raise OSError(f"gpg does not import it: {done.stderr.decode('utf-8', 'replace').strip()[:200]}")
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copytree(short, fresh)
+        fresh.chmod(0o700)
         try:
             fresh.rename(home)
         except OSError:

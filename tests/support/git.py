@@ -63,6 +63,10 @@ class Repository:
         self.git("commit", "--quiet", "--allow-empty", "--message", message, author=author)
         return self.head()
 
+    def tick(self) -> None:
+        """Make the next commit one second later than the last."""
+        self._clock += 1
+
     def merge(self, branch: str, message: str = "") -> str:
         """Merge a branch into the current one by a merge commit, as a forge does, and return its SHA."""
         self._clock += 1
