@@ -35,7 +35,7 @@ async def open_runs(
 _LOST_STARTS = text("""
     INSERT INTO outbox (kind, execution_id, body)
     SELECT 'start', e.id, '{}' FROM workflow_executions e
-     WHERE e.status IN ('PENDING', 'PAUSED') AND e.started_at IS NULL
+     WHERE (e.status = 'PENDING' OR e.status = 'PAUSED' AND e.started_at IS NULL)
        AND e.created_at < now() - make_interval(secs => :age)
        AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.execution_id = e.id AND o.kind = 'start')
     RETURNING execution_id

@@ -99,7 +99,7 @@ _REFUSED = text("""
 _NEVER_STARTED = text("""
     WITH run AS (UPDATE workflow_executions e
                     SET status = 'FAILED', finished_at = now(), error = :error
-                  WHERE e.id = :execution_id AND e.status IN ('PENDING', 'PAUSED') AND e.started_at IS NULL
+                  WHERE e.id = :execution_id AND (e.status = 'PENDING' OR e.status = 'PAUSED' AND e.started_at IS NULL)
               RETURNING e.id, e.workflow, e.commit_sha, e.source_id)
     INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
     SELECT :actor, 'execution.refused', s.name, run.workflow, run.id, run.commit_sha, :error
