@@ -10,6 +10,7 @@ from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
 from engine.services.inputs import Preparations
+from engine.services.plans import PlanService
 from engine.services.signals import SignalService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
@@ -32,5 +33,6 @@ class WorkflowService:
         self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
+        self.plans = PlanService(database, self.registry)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

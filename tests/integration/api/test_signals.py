@@ -24,7 +24,14 @@ SCHEMA = {
 
 def waiting(id: str, name: str, schema: Any = None) -> dict[str, Any]:
     """A compiled task that waits for a signal."""
-    task = {"id": id, "name": "", "type": "signal", "signal": name, "depends_on": [], "outputs": None}
+    task: dict[str, Any] = {
+        "id": id,
+        "name": "",
+        "type": "signal",
+        "signal": name,
+        "depends_on": [],
+        "outputs": None,
+    }
     return task | ({"schema": schema} if schema is not None else {})
 
 
