@@ -134,7 +134,9 @@ async def _work(
     """Run worker, dispatcher and reconciler until `stop`, or until one of them fails for good."""
     parts = [
         asyncio.create_task(worker.run(), name="worker"),
-        asyncio.create_task(Dispatcher(database, executor).run(), name="dispatcher"),
+        asyncio.create_task(
+            Dispatcher(database, executor, callback_base=settings.callback_base).run(), name="dispatcher"
+        ),
         asyncio.create_task(
             Reconciler(database, executor, interval=settings.reconcile_interval).run(), name="reconciler"
         ),
