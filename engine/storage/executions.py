@@ -211,18 +211,27 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.started_at,
     E.finished_at,
     E.error,
+    E.parent_id,
+    E.parent_task,
+    E.root_id,
+    E.rerun_of,
 )  # type: ignore[assignment]
 
 
 async def lock(connection: AsyncConnection, execution_id: str) -> Record | None:
-    """The run's `id, workflow, source, commit_sha, status`, locked until the transaction ends."""
+    """The run's row with its `source`, locked until the transaction ends."""
     query = (
-        select(E.id, E.workflow, Source.name.label("source"), E.commit_sha, E.status)
+        select(E.__table__, Source.name.label("source"))
         .join(Source, Source.id == E.source_id)
         .where(E.id == execution_id)
         .with_for_update(of=E)
     )
     return await one(connection, query)
+
+
+async def status_of(connection: AsyncConnection, execution_id: str) -> str | None:
+    """The status in a run's row, None if there is no such run."""
+    return (await connection.execute(select(E.status).where(E.id == execution_id))).scalar_one_or_none()
 
 
 def _commit(prefix: str) -> ColumnElement[bool]:
@@ -250,8 +259,14 @@ async def page(
     commit_sha: str = "",
     status: str = "",
     started_by: str = "",
+    parent: str = "",
+    root: str = "",
+    rerun_of: str = "",
 ) -> list[Record]:
-    """Up to `count` runs, the newest first, from before the id `before`. `commit_sha` may be a prefix."""
+    """Up to `count` runs, the newest first, from before the id `before`. `commit_sha` may be a prefix.
+
+    `root` means all runs below one, however deep; not itself.
+    """
     query: Select[Any] = (
         select(*_SUMMARY).join(Source, Source.id == E.source_id).order_by(E.id.desc()).limit(count)
     )
@@ -267,6 +282,10 @@ async def page(
         query = query.where(_status(status))
     if started_by:
         query = query.where(E.started_by == started_by)
+    # The indexes hold no empty values, which the planner must be told.
+    for column, value in ((E.parent_id, parent), (E.root_id, root), (E.rerun_of, rerun_of)):
+        if value:
+            query = query.where(column == value, column != "")
     return await many(connection, query)
 
 
@@ -288,6 +307,7 @@ async def count_open(connection: AsyncConnection) -> dict[str, int]:
         select(E.status, func.count()).where(E.status.in_(OPEN)).group_by(E.status)
     )
     return {row[0]: row[1] for row in rows}
+<<<<<<< HEAD
 
 
 _ATTEMPT = """json_build_object(
@@ -335,3 +355,5 @@ async def detail(database: Database, execution_id: str) -> tuple[str, str, str] 
     async with database.direct() as driver:
         row = await driver.fetchrow(_DETAIL, execution_id)
     return None if row is None else (row[0], row[1], row[2] or "{}")
+=======
+>>>>>>> main

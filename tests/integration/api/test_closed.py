@@ -20,11 +20,15 @@ OPEN = {
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
     ("GET", "/docs/oauth2-redirect"),
+    ("POST", "/callbacks/{execution_id}/{address}"),
 }
 
 WRITES = {
     ("POST", "/executions/workflows/{workflow}/execute"): "operator",
     ("POST", "/executions/{execution_id}/cancel"): "operator",
+    ("POST", "/executions/{execution_id}/pause"): "operator",
+    ("POST", "/executions/{execution_id}/resume"): "operator",
+    ("POST", "/executions/{execution_id}/signal"): "operator",
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
     ("POST", "/sources/{name}/confirm"): "operator",
@@ -36,7 +40,11 @@ WRITES = {
 BODIES: dict[str, Any] = {
     "/executions/workflows/{workflow}/execute": {"inputs": {}},
     "/approvals/{approval_id}/approve": {"decision": "approve"},
+<<<<<<< HEAD
     "/sources/{name}/confirm": {"commit_sha": "abcdef"},
+=======
+    "/executions/{execution_id}/signal": {"name": "go"},
+>>>>>>> main
     "/tokens": {"subject": "x", "roles": ["viewer"]},
 }
 
