@@ -146,14 +146,11 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".pinflow")
     """Mirrors of git repositories and the cache of function bundles stand below it."""
     sources: tuple[SourceSettings, ...] = ()
-<<<<<<< HEAD
     """The repositories to watch, if they do not stand in a file."""
     sources_file: Path | None = None
     """A file of sources, credentials and trusts: docs/reference/sources-file.md."""
-=======
     secrets: tuple[str, ...] = ("environment",)
     """Where secrets come from, in this order: `environment` (`PINFLOW_SECRET_<NAME>`), `files:<folder>`, or what a package adds."""
->>>>>>> main
     http_allow: tuple[str, ...] = ()
     """Hosts, addresses or CIDR blocks that `http_request` may reach although they are private."""
     function_packages: tuple[str, ...] = ()

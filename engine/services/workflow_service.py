@@ -11,13 +11,10 @@ from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
 from engine.services.inputs import Preparations
 from engine.services.plans import PlanService
-<<<<<<< HEAD
-from engine.services.sources import SourceService
-=======
 from engine.services.signals import SignalService
+from engine.services.sources import SourceService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
->>>>>>> main
 from engine.services.tokens import TokenService
 from engine.storage.database import Database
 

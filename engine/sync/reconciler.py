@@ -101,7 +101,8 @@ class Reconciler:
     async def run_pass(self) -> Standing:
         """Look at the source once and register what is new. Raises `Unavailable` if Postgres is away."""
         cursor = await self.begin()
-        return await self.finish(cursor, await self._repository.fetched())
+        fetched, _ = await asyncio.gather(self._repository.fetched(), self.prepare(cursor))
+        return await self.finish(cursor, fetched)
 
     async def begin(self) -> Cursor:
         """Where the registry stands. Comes before the fetch that `finish` is given."""
@@ -113,6 +114,15 @@ class Reconciler:
             await self._declare()
             cursor = await self._registry.cursor(self._source_id)
         return cursor
+
+    async def prepare(self, cursor: Cursor) -> None:
+        """During the fetch: where everything will have to be checked, the processes of the check come up meanwhile."""
+        if cursor.last_sha:
+            return
+        try:
+            await self._checker.warm(every=True)
+        except Exception as error:  # the check will say so
+            _log.warning("the processes that check definitions do not start", error=str(error))
 
     async def finish(self, cursor: Cursor, fetched: Fetched) -> Standing:
         """Register what a fetch brought that began after `cursor` was read."""
@@ -188,13 +198,7 @@ class Reconciler:
             fetched = await self._repository.fetched()
         raise Conflict(f"source {self.source.name} was changed by others {_TRIES} times in a row")
 
-<<<<<<< HEAD
     async def _register_fetched(self, cursor: Cursor) -> Standing:
-=======
-    async def _fetch_and_register(self, cursor: Cursor) -> Standing:
-        mirror = await self._open_mirror()
-        await self._fetch(mirror, everything=not cursor.last_sha)
->>>>>>> main
         await faults.point("sync.after_fetch")
         mirror = self._repository.mirror
         recheck = await self._must_recheck(cursor)
@@ -210,7 +214,6 @@ class Reconciler:
         finally:
             await asyncio.shield(self._leave(opened))
 
-<<<<<<< HEAD
     async def _must_recheck(self, cursor: Cursor) -> bool:
         """Whether a tip with problems may be without them by now, although it is the same."""
         if self._recheck or cursor.sync_requested_at is not None:
@@ -218,18 +221,6 @@ class Reconciler:
         if cursor.last_status != "REJECTED" or not self._judge.asks:
             return False
         return await self._in_thread(self._judge.keys) != self._keys
-=======
-    async def _fetch(self, mirror: Mirror, *, everything: bool) -> None:
-        """Fetch; where everything will have to be checked, the processes of the check come up meanwhile."""
-        fetching = self._in_thread(mirror.fetch)
-        if not everything:
-            return await fetching
-        # If they do not come up, the check will say so.
-        fetched, _ = await asyncio.gather(fetching, self._checker.warm(every=True), return_exceptions=True)
-        if isinstance(fetched, BaseException):
-            raise fetched
-        return None
->>>>>>> main
 
     async def _leave(self, opened: AbstractContextManager[Reader]) -> None:
         await self._in_thread(lambda: opened.__exit__(None, None, None))

@@ -40,11 +40,8 @@ WRITES = {
 BODIES: dict[str, Any] = {
     "/executions/workflows/{workflow}/execute": {"inputs": {}},
     "/approvals/{approval_id}/approve": {"decision": "approve"},
-<<<<<<< HEAD
     "/sources/{name}/confirm": {"commit_sha": "abcdef"},
-=======
     "/executions/{execution_id}/signal": {"name": "go"},
->>>>>>> main
     "/tokens": {"subject": "x", "roles": ["viewer"]},
 }
 
