@@ -199,10 +199,8 @@ class RepositoryLoop:
         cursors = await asyncio.gather(*(member.begin() for member in idle))
         ready = [(member, cursor) for member, cursor in zip(idle, cursors, strict=True) if cursor is not None]
         if ready:
-            fetched, *_ = await asyncio.gather(
-                self._repository.fetched(),
-                *(member.reconciler.prepare(cursor) for member, cursor in ready),
-            )
+            preparing = asyncio.gather(*(member.reconciler.prepare(cursor) for member, cursor in ready))
+            fetched, _ = await asyncio.gather(self._repository.fetched(), preparing)
             tasks = [member.start(cursor, fetched, self._ended) for member, cursor in ready]
             await asyncio.wait(tasks, timeout=_LINGER)
         pauses = [member.pause for member in self.members if not member.busy]
