@@ -89,6 +89,7 @@ def _task(task: Task) -> dict[str, Json]:
         "finished_at": task.finished_at,
         "error": error_to_json(task.error),
         "outputs": task.outputs,
+        "order": task.order,
     }
     for name in ("cached_from", "reused_from", "compensation", "child_id"):
         if value := getattr(task, name):

@@ -9,6 +9,11 @@ from engine.services.approvals import ApprovalService
 from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
+from engine.services.inputs import Preparations
+from engine.services.plans import PlanService
+from engine.services.signals import SignalService
+from engine.services.starts import Starts
+from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
 from engine.storage.database import Database
 
@@ -16,11 +21,18 @@ from engine.storage.database import Database
 class WorkflowService:
     """What API and console call. Reads of definitions and revisions go to `registry` itself."""
 
-    def __init__(self, database: Database, executor: TemporalWorkflowExecutor) -> None:
-        dispatcher = Dispatcher(database, executor)
+    def __init__(
+        self, database: Database, executor: TemporalWorkflowExecutor, *, callback_base: str = ""
+    ) -> None:
+        dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
-        self.executions = ExecutionService(database, self.registry, executor, dispatcher)
+        preparations = Preparations(self.registry)
+        starts = Starts(database, preparations, executor, dispatcher, callback_base=callback_base)
+        self.executions = ExecutionService(database, self.registry, starts, executor)
+        self.steering = SteeringService(database, executor, dispatcher)
+        self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
+        self.plans = PlanService(database, self.registry)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -40,7 +40,10 @@ E = WorkflowExecution
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """The row of a run that begins. `key` is "" if the caller gave no idempotency key."""
+    """The row of a run that begins. `key` is "" if the caller gave no idempotency key.
+
+    `live_seq` is the number of the revision that the pin was taken at. `details` are those of the audit row.
+    """
 
     id: str
     source_id: int
@@ -59,15 +62,25 @@ class NewRun:
     created_at: datetime
     key: str = ""
     request_hash: str = ""
+    live_seq: int = 0
+    calls: Mapping[str, str] = field(default_factory=dict)
+    closure: Mapping[str, Any] = field(default_factory=dict)
+    targets: Sequence[str] = ()
+    trigger: Any = None
+    rerun_of: str = ""
+    carried: Mapping[str, Any] | None = None
+    callback_key: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 # One statement, and so one round trip and all or nothing: the row, the key, the audit and the intent.
 _ROW = """
     INSERT INTO workflow_executions
            (id, source_id, workflow, version_id, commit_sha, revision_sha, digest, compiled_digest, bundle_digest,
-            dsl, inputs, title, started_by, created_at)
+            dsl, inputs, title, started_by, created_at, calls, closure, targets, trigger, rerun_of, carried, callback_key)
     SELECT $1::text, $2::int, $3::text, $4::bigint, $5::text, $6::text, $7::text, $8::text, $9::text,
-           $10::text, $11::jsonb, $12::text, $13::text, $14::timestamptz
+           $10::text, $11::jsonb, $12::text, $13::text, $14::timestamptz, $20::jsonb, $21::jsonb, $22::text[],
+           $23::jsonb, $24::text, $25::jsonb, $26::text
 """
 _REST = """
     key AS (
@@ -83,8 +96,9 @@ _BEGIN = f"WITH run AS ({_ROW} RETURNING id), {_REST}"
 _BEGIN_IF_LIVE = f"""
     WITH run AS ({_ROW}
           FROM workflow_definitions d JOIN sources s ON s.id = d.source_id
-         WHERE d.source_id = $2 AND d.name = $3 AND d.live_version_id = $4 AND s.live_sha = $6
-           AND (NOT $20::boolean OR NOT EXISTS (
+         WHERE d.source_id = $2 AND d.name = $3 AND d.live_version_id = $4
+           AND s.live_sha = $6 AND s.live_seq = $27::bigint
+           AND (NOT $28::boolean OR NOT EXISTS (
                     SELECT FROM workflow_definitions o
                      WHERE o.name = $3 AND o.source_id <> $2 AND o.live_version_id IS NOT NULL))
         RETURNING id), {_REST}
@@ -100,7 +114,7 @@ async def begin(
 ) -> int | None:
     """Write the run, its key, its audit and the intent to start; the outbox message's id.
 
-    With `if_live`, only if the pin is still what is live, and with `if_only` if no other source has a live definition
+    With `if_live`, only if the revision of the pin is still the live one (and all that the run may start with it), and with `if_only` if no other source has a live definition
     of the name: else None, and nothing is written.  The dispatcher's loop leaves the message alone for `head_start`
     seconds.  Raises `KeyTaken`.
     """
@@ -115,13 +129,15 @@ async def begin(
             clean_text(run.title),
         ),
         *(run.started_by, run.created_at, run.key, run.request_hash, run.source),
-        dumps({"digest": run.digest, "revision_sha": run.revision_sha}),
+        dumps({"digest": run.digest, "revision_sha": run.revision_sha, **run.details}),
         head_start,
+        *(dumps(run.calls), dumps(run.closure), list(run.targets), _or_null(run.trigger), run.rerun_of),
+        *(_or_null(run.carried), run.callback_key),
     )
     try:
         async with database.direct() as driver:
             if if_live:
-                made = await driver.fetchval(_BEGIN_IF_LIVE, *values, if_only)
+                made = await driver.fetchval(_BEGIN_IF_LIVE, *values, run.live_seq, if_only)
             else:
                 made = await driver.fetchval(_BEGIN, *values)
     except asyncpg.UniqueViolationError as error:
@@ -129,6 +145,10 @@ async def begin(
             raise KeyTaken(run.key) from error
         raise
     return None if made is None else int(made)
+
+
+def _or_null(value: Any) -> str | None:
+    return None if value is None else dumps(value)
 
 
 async def by_key(connection: AsyncConnection, subject: str, key: str) -> Record | None:
@@ -179,18 +199,27 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.started_at,
     E.finished_at,
     E.error,
+    E.parent_id,
+    E.parent_task,
+    E.root_id,
+    E.rerun_of,
 )  # type: ignore[assignment]
 
 
 async def lock(connection: AsyncConnection, execution_id: str) -> Record | None:
-    """The run's `id, workflow, source, commit_sha, status`, locked until the transaction ends."""
+    """The run's row with its `source`, locked until the transaction ends."""
     query = (
-        select(E.id, E.workflow, Source.name.label("source"), E.commit_sha, E.status)
+        select(E.__table__, Source.name.label("source"))
         .join(Source, Source.id == E.source_id)
         .where(E.id == execution_id)
         .with_for_update(of=E)
     )
     return await one(connection, query)
+
+
+async def status_of(connection: AsyncConnection, execution_id: str) -> str | None:
+    """The status in a run's row, None if there is no such run."""
+    return (await connection.execute(select(E.status).where(E.id == execution_id))).scalar_one_or_none()
 
 
 def _commit(prefix: str) -> ColumnElement[bool]:
@@ -218,8 +247,14 @@ async def page(
     commit_sha: str = "",
     status: str = "",
     started_by: str = "",
+    parent: str = "",
+    root: str = "",
+    rerun_of: str = "",
 ) -> list[Record]:
-    """Up to `count` runs, the newest first, from before the id `before`. `commit_sha` may be a prefix."""
+    """Up to `count` runs, the newest first, from before the id `before`. `commit_sha` may be a prefix.
+
+    `root` means all runs below one, however deep; not itself.
+    """
     query: Select[Any] = (
         select(*_SUMMARY).join(Source, Source.id == E.source_id).order_by(E.id.desc()).limit(count)
     )
@@ -235,6 +270,10 @@ async def page(
         query = query.where(_status(status))
     if started_by:
         query = query.where(E.started_by == started_by)
+    # The indexes hold no empty values, which the planner must be told.
+    for column, value in ((E.parent_id, parent), (E.root_id, root), (E.rerun_of, rerun_of)):
+        if value:
+            query = query.where(column == value, column != "")
     return await many(connection, query)
 
 
@@ -256,48 +295,3 @@ async def count_open(connection: AsyncConnection) -> dict[str, int]:
         select(E.status, func.count()).where(E.status.in_(OPEN)).group_by(E.status)
     )
     return {row[0]: row[1] for row in rows}
-
-
-_ATTEMPT = """json_build_object(
-    'attempt', a.attempt, 'status', a.status, 'scheduled_at', a.scheduled_at, 'started_at', a.started_at,
-    'finished_at', a.finished_at, 'worker', a.worker, 'error', a.error)"""
-
-# The whole of a run in one round trip, as the JSON text that a reader gets: a run that has ended is passed on as it is.
-_DETAIL = f"""
-    SELECT e.status, json_build_object(
-           'id', e.id, 'workflow', e.workflow, 'source', s.name, 'version_id', e.version_id,
-           'commit_sha', e.commit_sha, 'revision_sha', e.revision_sha, 'digest', e.digest,
-           'bundle_digest', e.bundle_digest, 'title', e.title, 'status', e.status, 'live', false,
-           'started_by', e.started_by, 'created_at', e.created_at, 'started_at', e.started_at,
-           'finished_at', e.finished_at, 'inputs', e.inputs, 'outputs', e.outputs, 'error', e.error,
-           'tasks', (SELECT COALESCE(json_agg(json_build_object(
-                       'id', t.task, 'status', t.status, 'skip_reason', t.skip_reason, 'attempts', t.attempts,
-                       'started_at', t.started_at, 'finished_at', t.finished_at,
-                       'outputs', t.outputs, 'error', t.error,
-                       'attempt_log', (SELECT COALESCE(json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt), '[]')
-                                         FROM task_attempts a
-                                        WHERE a.execution_id = e.id AND a.task = t.task)) ORDER BY t.position), '[]')
-              FROM task_states t WHERE t.execution_id = e.id),
-           'approvals', (SELECT COALESCE(json_agg(json_build_object(
-                       'id', r.id, 'task', r.task, 'status', r.status, 'message', r.message,
-                       'requested_at', r.requested_at, 'deadline_at', r.deadline_at, 'resolved_at', r.resolved_at,
-                       'decisions', (SELECT COALESCE(json_agg(json_build_object(
-                                                'by', d.by, 'decision', d.decision, 'comment', d.comment,
-                                                'form', d.form, 'at', d.at) ORDER BY d.position), '[]')
-                                       FROM approval_decisions d WHERE d.approval_id = r.id))
-                       ORDER BY r.requested_at, r.id), '[]')
-              FROM approval_requests r WHERE r.execution_id = e.id))::text,
-           CASE WHEN e.finished_at IS NULL THEN
-               (SELECT json_object_agg(log.task, log.attempts)
-                  FROM (SELECT a.task, json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt) AS attempts
-                          FROM task_attempts a WHERE a.execution_id = e.id GROUP BY a.task) log)::text END
-      FROM workflow_executions e JOIN sources s ON s.id = e.source_id
-     WHERE e.id = $1
-"""
-
-
-async def detail(database: Database, execution_id: str) -> tuple[str, str, str] | None:
-    """A run's status, all of it as JSON text (tasks with their `attempt_log`), and, of an open one, its attempts by task."""
-    async with database.direct() as driver:
-        row = await driver.fetchrow(_DETAIL, execution_id)
-    return None if row is None else (row[0], row[1], row[2] or "{}")
