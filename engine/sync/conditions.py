@@ -51,6 +51,7 @@ UNTRUSTED = "Untrusted"
 SIGNER_NEEDED = "SignerNeeded"
 TRUST_BROKEN = "TrustBroken"
 NO_CREDENTIAL = "NoCredential"
+CERTIFICATE_REFUSED = "CertificateRefused"
 NETWORK = "Network"
 TIMED_OUT = "TimedOut"
 ACCESS_DENIED = "AccessDenied"
@@ -80,6 +81,7 @@ _ALL = (
     Reason(NETWORK, UNREACHABLE, "The remote's host cannot be reached.", "Check the network and the URL; the daemon tries again by itself."),
     Reason(TIMED_OUT, UNREACHABLE, "The remote answered too slowly, or not at all; git was ended.", "Check the remote; the daemon tries again by itself."),
     Reason(ACCESS_DENIED, UNREACHABLE, "The remote refuses our credentials, or there are none.", "Give the daemon a credential that may read the repository."),
+    Reason(CERTIFICATE_REFUSED, UNREACHABLE, "The remote's certificate is of no authority that we trust, or has expired.", "Name the authority by the credential's `ca_file` (or GIT_SSL_CAINFO), or mend the certificate."),
     Reason(NO_CREDENTIAL, UNREACHABLE, "The secret that the source's credential names is not there.", "Set the variable, or mend the file, that the credential names."),
     Reason(REPOSITORY_NOT_FOUND, UNREACHABLE, "There is no repository at the URL (or none that we may see).", "Correct the URL, or give the daemon a credential."),
     Reason(REPOSITORY_EMPTY, UNREACHABLE, "The repository has no commit.", "Push a first commit."),

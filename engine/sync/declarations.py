@@ -103,7 +103,7 @@ def read_list(
     text: bytes, file: str, given: Declarations, included_from: str
 ) -> tuple[tuple[Declared, ...], tuple[Problem, ...]]:
     """The sources of a list in git, or its problems. Names that are declared on this machine are taken already."""
-    document = load(text, file)
+    document = _load(text, file)
     if isinstance(document, list):
         return (), tuple(document)
     problems = _Places(file, document)
@@ -127,7 +127,7 @@ def _read(path: Path) -> tuple[Document, _File]:
         raise Misconfigured(
             f"the sources file {path} cannot be read: {error.strerror}", hint="PINFLOW_SOURCES_FILE names it"
         ) from error
-    document = load(text, str(path))
+    document = _load(text, str(path))
     problems = tuple(document) if isinstance(document, list) else ()
     if isinstance(document, Document):
         found = _validated(_File, document)
@@ -139,9 +139,13 @@ def _read(path: Path) -> tuple[Document, _File]:
     )
 
 
+def _load(text: bytes, file: str) -> Document | list[Problem]:
+    if all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines()):
+        return [Problem(SOURCES_FILE, "the file is empty", file, 1, 1, hint="for no sources: `sources: []`")]
+    return load(text, file)
+
+
 def _validated(model: type[_Model], document: Document) -> _Model | tuple[Problem, ...]:
-    if document.data is None:
-        return model.model_validate({"sources": []})
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
