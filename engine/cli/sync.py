@@ -129,7 +129,8 @@ def _show(client: Client, sources: list[dict[str, Any]]) -> None:
 
 def _problems(client: Client, source: dict[str, Any]) -> list[dict[str, Any]]:
     """The faults of the newest revision, if it was refused, or some of its files were."""
-    if source.get("condition") not in ("Rejected", "Held", "OutOfSync"):
+    seen, live = source.get("observed_sha"), source.get("live_sha")
+    if not seen or (seen == live and source.get("condition") != "OutOfSync"):
         return []
     newest = next(iter(client.pages("/revisions", 1, source=source["name"])), None)
     if newest is None:

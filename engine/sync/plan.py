@@ -166,7 +166,7 @@ def decide(
     problem keeps its last good version; `others` are problems that concern no definition.
     """
     found = [*others, *(problem for file in files for problem in file.problems)]
-    found += _duplicates(files, removed, live)
+    found += _duplicates(files, [*removed, *(problem.file for problem in others)], live)
     if found and not isolated:
         return Decision(problems=_sorted(found))
     bad = {problem.file for problem in found}
