@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine import faults
+from engine.core import callbacks
 from engine.core.contracts import Json
 from engine.core.states import RUN_ENDS
 from engine.errors import Conflict, InputProblem, InvalidInput, NotFound
@@ -113,7 +114,7 @@ class SignalService:
         run, awaited = found or ({}, ())
         key = run.get("callback_key") or ""
         # Compared whatever the run is, so that the time of the answer tells nothing.
-        fits = hmac.compare_digest(callback_token(key, address).encode(), token.encode(errors="replace"))
+        fits = hmac.compare_digest(callbacks.token(key, address).encode(), token.encode(errors="replace"))
         path = static_path(address)
         task = next((each for each in awaited if each.path == path), None)
         if not (fits and key) or task is None or run["status"] in RUN_ENDS:
@@ -158,11 +159,6 @@ class SignalService:
                 hint="a new signal needs a new key",
             )
         return Signalled(row["id"], execution_id, row["name"], repeated=True)
-
-
-def callback_token(key: str, address: str) -> str:
-    """The token in the callback URL of a task: whoever knows it may answer for the task, once."""
-    return hmac.new(key.encode(), address.encode(), "sha256").hexdigest()
 
 
 async def _write(connection: Connection, run: Record, signal: Record, by: str) -> bool:
