@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine import faults
-from engine.core import callbacks
 from engine.core.contracts import Json
+from engine.core.ids import callback_token
 from engine.core.states import RUN_ENDS
 from engine.errors import Conflict, InputProblem, InvalidInput, NotFound
 from engine.executor.dispatcher import HEAD_START, Dispatcher
@@ -114,7 +114,7 @@ class SignalService:
         run, awaited = found or ({}, ())
         key = run.get("callback_key") or ""
         # Compared whatever the run is, so that the time of the answer tells nothing.
-        fits = hmac.compare_digest(callbacks.token(key, address).encode(), token.encode(errors="replace"))
+        fits = hmac.compare_digest(callback_token(key, address).encode(), token.encode(errors="replace"))
         path = static_path(address)
         task = next((each for each in awaited if each.path == path), None)
         if not (fits and key) or task is None or run["status"] in RUN_ENDS:
