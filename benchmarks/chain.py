@@ -8,4 +8,4 @@ from benchmarks.table import Row
 
 async def measure(quick: bool) -> list[Row]:
     """The rows of this shape."""
-    return await runs.measure("chain", quick)
+    return await runs.rows_of("chain", quick)

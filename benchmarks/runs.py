@@ -110,7 +110,7 @@ async def sides(database_url: str, address: str) -> AsyncIterator[tuple[Sides, D
         await database.aclose()
 
 
-async def measure(name: str, quick: bool) -> list[Row]:
+async def rows_of(name: str, quick: bool) -> list[Row]:
     """Latency, throughput and history of one shape, ordinary and local."""
     size = (QUICK if quick else FULL)[name]
     async with (
