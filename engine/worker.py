@@ -6,6 +6,7 @@ Composition root: everything that lives as long as the process is made, joined a
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
 from engine.activities.recorder import AttemptRecorder, RecordingInterceptor
 from engine.activities.registry import ActivityRegistry
+from engine.activities.secrets import Secrets
 from engine.core.workflow import WorkflowEngineWorkflow
 from engine.errors import Unavailable
 from engine.executor.dispatcher import Dispatcher
@@ -60,6 +62,7 @@ async def run_worker(settings: Settings) -> None:
 async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then drain. For a process with several parts, and for tests."""
     registry = ActivityRegistry.load()
+    secrets = Secrets.load(settings.secrets)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.aclose)
@@ -69,7 +72,11 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
             memory=settings.function_memory_mb * 1024 * 1024, at_once=settings.max_concurrent_functions
         )
         workbench = Workbench(
-            settings=settings, http=http, bundles=BundleStore(database), functions=functions
+            settings=settings,
+            http=http,
+            bundles=BundleStore(database),
+            functions=functions,
+            secrets=secrets,
         )
         executor = await _connected(settings, database, stop)
         if executor is None:
@@ -79,6 +86,11 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(recorder.aclose)
         worker = make_worker(settings, executor.client, registry, workbench, database, recorder)
         await stack.enter_async_context(_health(settings, database, executor))
+        # What is loaded by now stays: no collection needs to look at it again, and the events of a run leave cycles
+        # enough to make it look often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
         await _work(worker, database, executor, settings, stop)
 
 
@@ -128,7 +140,9 @@ async def _work(
     """Run worker, dispatcher and reconciler until `stop`, or until one of them fails for good."""
     parts = [
         asyncio.create_task(worker.run(), name="worker"),
-        asyncio.create_task(Dispatcher(database, executor).run(), name="dispatcher"),
+        asyncio.create_task(
+            Dispatcher(database, executor, callback_base=settings.callback_base).run(), name="dispatcher"
+        ),
         asyncio.create_task(
             Reconciler(database, executor, interval=settings.reconcile_interval).run(), name="reconciler"
         ),

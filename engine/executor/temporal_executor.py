@@ -39,10 +39,11 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from engine.core.contracts import Json, TaskError
+from engine.core.run_state import start_to_json
 from engine.errors import Misconfigured, NotFound, Unavailable
 from engine.executor.door import translated
 from engine.executor.payloads import EXTERNAL_ABOVE, definition_reference
-from engine.executor.runs import RemoteRun, RemoteStatus, Snapshot, StartRequest, run_start_json
+from engine.executor.runs import RemoteRun, RemoteStatus, Snapshot, StartRequest
 
 SNAPSHOT_QUERY = "pinflow.snapshot"
 APPROVAL_SIGNAL = "pinflow.approval"
@@ -125,7 +126,7 @@ class TemporalWorkflowExecutor:
     async def _start(self, request: StartRequest) -> None:
         start = request.start
         pin = start.pin
-        body = _json_value(run_start_json(start)).payload
+        body = _json_value(start_to_json(start)).payload
         async with self._call(f"start of {start.execution_id}"):
             if body.ByteSize() > EXTERNAL_ABOVE:
                 (body,) = await self._client.data_converter.encode([RawValue(body)])

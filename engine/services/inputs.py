@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from engine.dsl.input_defaults import with_defaults
 from engine.dsl.json_schemas import compile_schema
 from engine.dsl.templates import Renderer
 from engine.errors import InputProblem, InvalidInput
+from engine.services.awaited import Awaited, awaited_in
 
 _CACHED = 512
 _REPORTED = 20
@@ -23,7 +25,10 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a start needs of a compiled definition. `size` is its length in bytes."""
+    """What a start needs of a compiled definition.
+
+    `size` is its length in bytes, `tasks` the ids of its top-level tasks, `signals` what its tasks wait for.
+    """
 
     size: int
     schema: Json
@@ -32,6 +37,8 @@ class Prepared:
     env: Json
     renderer: Renderer
     has_defaults: bool
+    tasks: tuple[str, ...]
+    signals: tuple[Awaited, ...]
 
     def checked(self, inputs: dict[str, Json]) -> dict[str, Json]:
         """The inputs with defaults. Raises `InvalidInput` with a JSON pointer (into the request) for each fault."""
@@ -52,14 +59,32 @@ class Prepared:
             raise InvalidInput("the inputs do not fit the workflow's schema", problems)
         return inputs
 
-    def titled(self, pin: Pin, inputs: dict[str, Json]) -> str:
+    def require_targets(self, targets: Sequence[str]) -> None:
+        """Raise `InvalidInput` if a target is no top-level task."""
+        problems = [
+            InputProblem(pointer("targets", position), f"no task {name[:80]!r}")
+            for position, name in enumerate(targets)
+            if name not in self.tasks
+        ]
+        if problems:
+            some = ", ".join(self.tasks[:20]) + (", ..." if len(self.tasks) > 20 else "")
+            raise InvalidInput(
+                "targets are tasks of the workflow itself",
+                problems[:_REPORTED],
+                hint=f"there are: {some or 'none'}",
+            )
+
+    def titled(self, pin: Pin, inputs: dict[str, Json], trigger: Json = None) -> str:
         """The run's title. What it cannot know before the run is there falls back to the workflow's name."""
         if isinstance(self.title, str):
             return self.title
 
         def lookup(ref: str) -> Json:
             root, _, name = ref.partition(".")
-            return {"inputs": inputs, "env": self.env}[root][name] if name else {"inputs": inputs}[root]
+            known = {"inputs": inputs, "env": self.env} | (
+                {"trigger": trigger} if trigger is not None else {}
+            )
+            return known[root][name] if name else known[root]
 
         try:
             title = self.renderer.render(self.title, lookup)
@@ -134,4 +159,6 @@ def _prepare(compiled: Json) -> Prepared:
         env=compiled["env"],
         renderer=Renderer(compiled["exprs"]),
         has_defaults='"default"' in json.dumps(schema),
+        tasks=tuple(task["id"] for task in compiled["tasks"]),
+        signals=tuple(awaited_in(compiled)),
     )

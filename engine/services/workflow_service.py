@@ -9,6 +9,7 @@ from engine.services.approvals import ApprovalService
 from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
+from engine.services.plans import PlanService
 from engine.services.tokens import TokenService
 from engine.storage.database import Database
 
@@ -16,11 +17,16 @@ from engine.storage.database import Database
 class WorkflowService:
     """What API and console call. Reads of definitions and revisions go to `registry` itself."""
 
-    def __init__(self, database: Database, executor: TemporalWorkflowExecutor) -> None:
-        dispatcher = Dispatcher(database, executor)
+    def __init__(
+        self, database: Database, executor: TemporalWorkflowExecutor, *, callback_base: str = ""
+    ) -> None:
+        dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
-        self.executions = ExecutionService(database, self.registry, executor, dispatcher)
+        self.executions = ExecutionService(
+            database, self.registry, executor, dispatcher, callback_base=callback_base
+        )
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
+        self.plans = PlanService(database, self.registry)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)
