@@ -21,7 +21,6 @@ UNKNOWN_KEY = "UNKNOWN_KEY"
 MISSING_KEY = "MISSING_KEY"
 TYPE = "TYPE"
 VALUE = "VALUE"
-NOT_YET = "NOT_YET"
 
 # Tasks and their order
 NAME = "NAME"
