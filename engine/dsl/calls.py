@@ -55,7 +55,9 @@ def check_calls(definitions: Iterable[Definition]) -> list[Problem]:
     by_name: dict[str, Definition] = {}
     for definition in definitions:
         by_name.setdefault(definition.name, definition)
-    callers = {name: tuple(_calls(found.compiled)) for name, found in by_name.items() if "calls" in found.compiled}
+    callers = {
+        name: tuple(_calls(found.compiled)) for name, found in by_name.items() if "calls" in found.compiled
+    }
     problems: list[Problem] = []
     for name in sorted(callers):
         place = _Place(by_name[name])
@@ -64,12 +66,9 @@ def check_calls(definitions: Iterable[Definition]) -> list[Problem]:
     for trail in _cycles(callers):
         place = _Place(by_name[trail[0]])
         at = next(path for call in callers[trail[0]] for target, path in call.targets if target == trail[1])
-        problems.append(
-            place.problem(
-                codes.CALL_CYCLE, f"workflows start each other, without end: {shown(' -> '.join(trail), 300)}", at,
-                hint="break the circle, or repeat with `type: loop`",
-            )  # fmt: skip
-        )
+        message = f"workflows start each other, without end: {shown(' -> '.join(trail), 300)}"
+        hint = "break the circle, or repeat with `type: loop`"
+        problems.append(place.problem(codes.CALL_CYCLE, message, at, hint=hint))
     return sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.column))
 
 
@@ -96,7 +95,10 @@ def _misfits(call: _Call, by_name: Mapping[str, Definition], place: _Place) -> I
     for target, at in call.targets:
         child = by_name.get(target)
         if child is None:
-            hint = closest(target, sorted(by_name)) or "a child of `ref: same` stands in the same source, at the same commit"
+            hint = (
+                closest(target, sorted(by_name))
+                or "a child of `ref: same` stands in the same source, at the same commit"
+            )
             yield place.problem(codes.CALL, f"there is no workflow `{shown(target)}`", at, hint=hint)
             continue
         given = {name: _written(value) for name, value in call.task["inputs"].items()}

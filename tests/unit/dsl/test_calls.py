@@ -49,7 +49,9 @@ def test_each_name_of_one_of_must_be_there() -> None:
 
 
 def test_a_child_of_another_commit_is_not_looked_for_here() -> None:
-    assert told(caller("workflow: child, ref: latest"), caller("workflow: child, ref: 0123abc", "other")) == []
+    assert (
+        told(caller("workflow: child, ref: latest"), caller("workflow: child, ref: 0123abc", "other")) == []
+    )
 
 
 def test_inputs_that_cannot_fit_are_told_all_at_once() -> None:
@@ -62,7 +64,10 @@ def test_inputs_that_cannot_fit_are_told_all_at_once() -> None:
 
 
 def test_what_an_expression_gives_is_not_judged() -> None:
-    assert told(definition(CHILD), caller("workflow: child, inputs: {service: '${{ run.id }}', at: {$expr: 1}}")) == []
+    assert (
+        told(definition(CHILD), caller("workflow: child, inputs: {service: '${{ run.id }}', at: {$expr: 1}}"))
+        == []
+    )
 
 
 def test_a_child_without_inputs_takes_none() -> None:
@@ -90,7 +95,10 @@ def test_workflows_that_start_each_other_are_told_once() -> None:
 
 def test_two_ways_to_one_child_are_no_circle() -> None:
     leaf = definition("name: leaf\ntasks: [{id: t, type: set, values: {x: 1}}]")
-    assert told(caller("workflow: b", "a"), caller("workflow: leaf", "b"), caller("workflow: leaf", "c"), leaf) == []
+    assert (
+        told(caller("workflow: b", "a"), caller("workflow: leaf", "b"), caller("workflow: leaf", "c"), leaf)
+        == []
+    )
 
 
 def test_a_definition_without_its_text_is_named_by_its_file() -> None:
