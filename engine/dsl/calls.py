@@ -5,7 +5,7 @@ Pure, and in proportion to the calls: a definition that starts no other is only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +47,11 @@ class _Call:
     targets: tuple[tuple[str, Path], ...]
 
 
-def check_calls(definitions: Iterable[Definition]) -> list[Problem]:
+def check_calls(definitions: Iterable[Definition], wrong: Collection[str] = ()) -> list[Problem]:
     """The problems of definitions that belong together: those of one folder, or of one source at one commit.
 
-    Each problem stands in the caller's file.
+    Each problem stands in the caller's file.  `wrong` are the names of those that have faults of their own: they are
+    there, and nothing else is known of them.
     """
     by_name: dict[str, Definition] = {}
     for definition in definitions:
@@ -62,7 +63,7 @@ def check_calls(definitions: Iterable[Definition]) -> list[Problem]:
     for name in sorted(callers):
         place = _Place(by_name[name])
         for call in callers[name]:
-            problems += _misfits(call, by_name, place)
+            problems += _misfits(call, by_name, wrong, place)
     for trail in _cycles(callers):
         place = _Place(by_name[trail[0]])
         at = next(path for call in callers[trail[0]] for target, path in call.targets if target == trail[1])
@@ -89,11 +90,15 @@ class _Place:
         return self._document.problem(code, message, path, hint=hint, key=key)
 
 
-def _misfits(call: _Call, by_name: Mapping[str, Definition], place: _Place) -> Iterator[Problem]:
+def _misfits(
+    call: _Call, by_name: Mapping[str, Definition], wrong: Collection[str], place: _Place
+) -> Iterator[Problem]:
     if call.ref != "same":
         return  # another commit has its own answer, when the root run starts
     for target, at in call.targets:
         child = by_name.get(target)
+        if child is None and target in wrong:
+            continue
         if child is None:
             hint = (
                 closest(target, sorted(by_name))
@@ -102,9 +107,11 @@ def _misfits(call: _Call, by_name: Mapping[str, Definition], place: _Place) -> I
             yield place.problem(codes.CALL, f"there is no workflow `{shown(target)}`", at, hint=hint)
             continue
         given = {name: _written(value) for name, value in call.task["inputs"].items()}
-        for message, inside, hint in misfits(child.compiled["inputs"], given):
-            where = (*call.path, "inputs", *inside) if inside else (*call.path, "workflow")
-            yield place.problem(codes.CALL, f"`{target}`: {message}", where, hint=hint, key=len(inside) == 1)
+        for each in misfits(child.compiled["inputs"], given):
+            where = (*call.path, "inputs", *each.path) if each.path else (*call.path, "workflow")
+            yield place.problem(
+                codes.CALL, f"`{target}`: {each.message}", where, hint=each.hint, key=each.key
+            )
 
 
 def _written(value: Any) -> Any:

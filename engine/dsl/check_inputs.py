@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from engine.dsl import codes, json_schemas
@@ -48,28 +49,38 @@ def _each(inputs: Mapping[str, Any]) -> json_schemas.Schema:
     return {key: inputs[key] for key in ("$defs", "definitions", "properties") if key in inputs}
 
 
-def misfits(inputs: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, Path, str]]:
-    """How `given`, whose values may hold expressions, cannot fit the declared `inputs`: what, where in it, and a hint.
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why inputs cannot fit: `path` is where in them, empty for the whole; the key there if `key`, else the value."""
 
-    A fault of the whole has the empty path. What expressions will give is not known and not judged, and neither are the
-    words that judge the inputs together.
+    message: str
+    path: Path = ()
+    hint: str = ""
+    key: bool = False
+
+
+def misfits(inputs: Any, given: Mapping[str, Any]) -> Iterator[Misfit]:
+    """How `given`, whose values may hold expressions, cannot fit the declared `inputs`.
+
+    What expressions will give is not known and not judged, and neither are the words that judge the inputs together.
     """
     schema = inputs if isinstance(inputs, dict) else {"properties": {}}
     properties = schema.get("properties", {})
     is_open = schema.get("additionalProperties", False) is not False or "patternProperties" in schema
     for name in given:
         if name not in properties and not is_open:
-            yield f"there is no input `{shown(name)}`", (name,), _closest(name, list(properties))
+            hint = _closest(name, list(properties))
+            yield Misfit(f"there is no input `{shown(name)}`", (name,), hint, key=True)
     for name in schema.get("required", []):
         has_default = isinstance(properties.get(name), dict) and "default" in properties[name]
         if name not in given and not has_default:
-            yield f"the input `{shown(name)}` is required", (), ""
+            yield Misfit(f"the input `{shown(name)}` is required")
     constants = {
         name: value for name, value in given.items() if name in properties and not _holds_expression(value)
     }
     if constants:
         for error in json_schemas.compile_schema(_each(schema)).iter_errors(constants):
-            yield f"does not fit the input: {shown(error.message, 200)}", tuple(error.instance_path), ""
+            yield Misfit(f"does not fit the input: {shown(error.message, 200)}", tuple(error.instance_path))
 
 
 def _closest(name: str, known: list[str]) -> str:

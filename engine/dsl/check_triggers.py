@@ -33,9 +33,10 @@ def check_triggers(triggers: Any, inputs: Any, inputs_are_known: bool, faults: F
             faults.report(codes.NAME, f"`{name}` cannot be a name", (*path, "secret"), hint=name_hint(name))
         is_known = trigger.get("type") in ("schedule", "webhook")
         if is_known and inputs_are_known and isinstance(trigger.get("inputs", {}), dict):
-            for message, at, hint in misfits(inputs, trigger.get("inputs", {})):
-                where = (*path, "inputs", *at) if "inputs" in trigger else path
-                faults.report(codes.TRIGGER, message, where, hint=hint, key=at == () and "inputs" in trigger)
+            for each in misfits(inputs, trigger.get("inputs", {})):
+                where = (*path, "inputs", *each.path) if "inputs" in trigger else path
+                is_key = each.key or ("inputs" in trigger and not each.path)
+                faults.report(codes.TRIGGER, each.message, where, hint=each.hint, key=is_key)
 
 
 def _id(trigger: Mapping[str, Any], index: int, first: dict[str, int], faults: Faults) -> None:

@@ -59,7 +59,7 @@ def test_inputs_that_cannot_fit_are_told_all_at_once() -> None:
     assert found == [
         "caller.yaml:3:39: CALL `child`: the input `service` is required",
         "caller.yaml:3:55: CALL `child`: there is no input `servce` (did you mean `service`?)",
-        'caller.yaml:3:68: CALL `child`: does not fit the input: "x" is not of type "integer"',
+        'caller.yaml:3:71: CALL `child`: does not fit the input: "x" is not of type "integer"',
     ]
 
 
@@ -110,3 +110,7 @@ def test_a_definition_without_its_text_is_named_by_its_file() -> None:
 def test_a_deep_chain_of_calls_takes_no_stack() -> None:
     chain = [caller(f"workflow: w{i + 1}", f"w{i}") for i in range(1, 1500)]
     assert told(*chain, caller("workflow: w1", "w1500"))[0].startswith("w1.yaml:3:39: CALL_CYCLE")
+
+
+def test_a_child_with_faults_of_its_own_is_there() -> None:
+    assert check_calls([caller("workflow: child")], wrong={"child"}) == []
