@@ -22,7 +22,8 @@ Of a child: the pause before the next attempt."""
 class Task(Ticket):
     """How one task stands.
 
-    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1.
+    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1;
+    `undo_order` is that of its compensation.
     `acted`: its work was done, whatever became of the task (what a later undo asks for).
     `stopping`: it was asked to end; `doom` is what it fails with then (None: it is CANCELLED).
     `timer` and `limit` are the names of its open timers: that of its next step, that of its whole time.
@@ -66,6 +67,7 @@ class Task(Ticket):
         "stopping",
         "timer",
         "undo",
+        "undo_order",
         "undone",
         "work",
     )
@@ -100,6 +102,7 @@ class Task(Ticket):
         self.correlation: str | None = None
         self.compensation: Literal["", "DONE", "FAILED"] = ""
         self.compensation_error: TaskError | None = None
+        self.undo_order = 0
         self.work: Json = None
         self.frames: dict[int, Frame] = {}
         self.undo: Task | None = None

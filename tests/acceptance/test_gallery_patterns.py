@@ -136,7 +136,12 @@ async def test_a_job_that_calls_back_is_waited_for(system: Live, town: Town) -> 
 
 async def test_a_callback_is_good_for_one_use(system: Live, town: Town) -> None:
     told: list[str] = []
-    town.answers["POST /jobs"] = lambda request: (told.append(request.body["callback"]), (202, None))[1]
+
+    def accept(request: Request) -> Answer:
+        told.append(request.body["callback"])
+        return 202, None
+
+    town.answers["POST /jobs"] = accept
     started = await system.execute("external-job", {"api": town.url})
     await system.until(lambda: _is(bool(told)), "the job to be asked for")
     assert await asyncio.to_thread(_post, told[0], {"ok": True}) == 202
