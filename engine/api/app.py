@@ -15,7 +15,7 @@ from engine.api import problems
 from engine.api.auth import SCHEME, SECURITY, needs
 from engine.api.limits import RequestLimits
 from engine.api.metrics import Metrics, RequestMetrics
-from engine.api.routes import approvals, executions, health, history, metrics, plans, tokens, workflows
+from engine.api.routes import approvals, executions, health, history, hooks, metrics, plans, tokens, workflows
 from engine.api.routes.fast_lane import ROUTES as FAST_LANE
 from engine.api.schemas.common import ERRORS
 from engine.services.workflow_service import WorkflowService
@@ -23,7 +23,8 @@ from engine.services.workflow_service import WorkflowService
 DESCRIPTION = """
 Git-native declarative workflows: merge a pull request and the workflow is deployed; every run is pinned to its commit.
 
-Every call but `/healthz`, `/readyz` and this page needs a token: `Authorization: Bearer pf_...`. Errors are
+Every call but `/healthz`, `/readyz`, `/hooks/...` (which are signed) and this page needs a token:
+`Authorization: Bearer pf_...`. Errors are
 problem+json (RFC 9457). Listings have cursors: give `next_cursor` as `cursor`.
 """
 
@@ -46,6 +47,7 @@ def create_app(service: WorkflowService, *, fast_lane: bool = True) -> FastAPI:
         app.router.routes.extend(FAST_LANE)
     _include_closed(app)
     app.include_router(health.router)
+    app.include_router(hooks.router)
     problems.install(app)
     app.add_middleware(RequestLimits)
     app.add_middleware(problems.LastResort)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +39,8 @@ SNAPSHOT_LIMIT = 1.0
 """Seconds that a reader waits for a run's own word before it gets the last recorded one."""
 
 
+_MOVES = 20
+"""Merges that a start of what is live bears to come in between."""
 _REMEMBERED = 10_000
 """Names whose latest version is kept in mind (and compared with the registry at every start)."""
 
@@ -140,6 +142,42 @@ class ExecutionService:
         await faults.point("start.after_commit")
         sent = await self._dispatcher.send_start(begun.message_id, begun.request)
         return _started(begun.run, "RUNNING" if sent else "PENDING")
+
+    async def start_live(
+        self,
+        caller: Caller,
+        workflow: str,
+        inputs_of: Callable[[Json], dict[str, Json] | None],
+        *,
+        key: str,
+        trigger: Json,
+    ) -> Started | None:
+        """Start a run of what is live, with the inputs that `inputs_of` makes of its compiled form; None if it makes none.
+
+        The pin is what is live at the moment of the start, and so are the inputs.  `key` alone tells a repeat, whatever
+        was merged meanwhile.  Raises as `execute` does, and what `inputs_of` raises.
+        """
+        hashed = hashlib.sha256(key.encode()).hexdigest()
+        require_temporal(self._executor)
+        for _ in range(_MOVES):
+            if known := await self._known(caller, key, hashed):
+                return known
+            version = await self._registry.pin(workflow)
+            inputs = inputs_of(await self._registry.compiled(version.pin.compiled_digest))
+            if inputs is None:
+                return None
+            canonical(inputs, "inputs")
+            try:
+                begun = await self._write(
+                    _Ask(caller, inputs, key, hashed, (), trigger), version, if_live=True
+                )
+            except executions.KeyTaken:
+                continue
+            if begun is not None:  # else something was merged between the look and the start
+                await faults.point("start.after_commit")
+                sent = await self._dispatcher.send_start(begun.message_id, begun.request)
+                return _started(begun.run, "RUNNING" if sent else "PENDING")
+        raise Unavailable(f"{workflow} is being changed all the time", retry_after=1)
 
     async def _begin_latest(self, ask: _Ask, workflow: str) -> _Begun | None:
         """Begin a run of the version that was the latest at the last start, if it still is; else None.

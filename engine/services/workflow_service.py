@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.activities.secrets import Secrets
 from engine.executor.dispatcher import Dispatcher
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.registry.workflow_registry import WorkflowRegistry
@@ -11,6 +12,8 @@ from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
 from engine.services.plans import PlanService
 from engine.services.tokens import TokenService
+from engine.services.triggers import TriggerService
+from engine.services.webhooks import WebhookService
 from engine.storage.database import Database
 
 
@@ -18,13 +21,21 @@ class WorkflowService:
     """What API and console call. Reads of definitions and revisions go to `registry` itself."""
 
     def __init__(
-        self, database: Database, executor: TemporalWorkflowExecutor, *, callback_base: str = ""
+        self,
+        database: Database,
+        executor: TemporalWorkflowExecutor,
+        *,
+        callback_base: str = "",
+        secrets: Secrets | None = None,
+        webhook_window: float = 300.0,
     ) -> None:
         dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
         self.executions = ExecutionService(
             database, self.registry, executor, dispatcher, callback_base=callback_base
         )
+        self.triggers = TriggerService(database, self.registry, self.executions, executor)
+        self.webhooks = WebhookService(database, self.executions, secrets or Secrets(), window=webhook_window)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.plans = PlanService(database, self.registry)
