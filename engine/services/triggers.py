@@ -19,7 +19,9 @@ from engine.executor.schedules import Outlook, Schedules
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services.callers import Caller
-from engine.services.executions import ExecutionService, rfc3339
+from engine.services.live_starts import LiveStarts
+from engine.services.starts import rfc3339
+from engine.services.steering import SteeringService
 from engine.storage import audit, history, mending, triggers
 from engine.storage.database import Connection, Database
 from engine.storage.rows import Record
@@ -79,12 +81,14 @@ class TriggerService:
         self,
         database: Database,
         registry: WorkflowRegistry,
-        executions: ExecutionService,
+        live: LiveStarts,
+        steering: SteeringService,
         executor: TemporalWorkflowExecutor,
     ) -> None:
         self._database = database
         self._registry = registry
-        self._executions = executions
+        self._live = live
+        self._steering = steering
         self._executor = executor
         self._schedules = Schedules(executor.client, task_queue=executor.task_queue)
 
@@ -166,7 +170,7 @@ class TriggerService:
                     await self._executor.terminate(run, reason=reason)
                     await self._note_terminated(run, reason, moment.caller.subject)
                 else:
-                    await self._executions.cancel(moment.caller, run, reason=reason)
+                    await self._steering.cancel(moment.caller, run, reason=reason)
             except (NotFound, Conflict):
                 pass  # it has ended by itself, or is not yet in Temporal: the next look sees
 
@@ -189,7 +193,7 @@ class TriggerService:
         assert trigger is not None
         said = _said(moment, previous)
         try:
-            started = await self._executions.start_live(
+            started = await self._live.start(
                 moment.caller,
                 f"{moment.source}/{moment.workflow}",
                 lambda compiled: _inputs(compiled, moment.trigger, said),

@@ -21,8 +21,8 @@ from engine.core.triggering import inputs_of, trigger_of
 from engine.core.values import UNFORESEEN
 from engine.errors import InputProblem, InvalidInput, PinflowError, Unauthenticated, Unavailable
 from engine.masking import Masker
-from engine.services.executions import ExecutionService
 from engine.services.inputs import canonical
+from engine.services.live_starts import LiveStarts
 from engine.services.signatures import Claim, read_claim
 from engine.services.triggers import caller_of, key_prefix
 from engine.storage import triggers
@@ -45,10 +45,10 @@ class WebhookService:
     """What senders of webhooks do. They have no token: the signature is all."""
 
     def __init__(
-        self, database: Database, executions: ExecutionService, secrets: Secrets, *, window: float = 300.0
+        self, database: Database, live: LiveStarts, secrets: Secrets, *, window: float = 300.0
     ) -> None:
         self._database = database
-        self._executions = executions
+        self._live = live
         self._secrets = secrets
         self._window = window
         self._gate = asyncio.Semaphore(_AT_ONCE)
@@ -147,7 +147,7 @@ class WebhookService:
 
     async def _start(self, row: Record, key: str, said: dict[str, Json]) -> dict[str, Json]:
         try:
-            started = await self._executions.start_live(
+            started = await self._live.start(
                 caller_of(row["id"]),
                 f"{row['source']}/{row['workflow']}",
                 lambda compiled: _inputs(compiled, row["id"], said),

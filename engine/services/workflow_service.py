@@ -10,7 +10,12 @@ from engine.services.approvals import ApprovalService
 from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
+from engine.services.inputs import Preparations
+from engine.services.live_starts import LiveStarts
 from engine.services.plans import PlanService
+from engine.services.signals import SignalService
+from engine.services.starts import Starts
+from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
 from engine.services.triggers import TriggerService
 from engine.services.webhooks import WebhookService
@@ -31,11 +36,14 @@ class WorkflowService:
     ) -> None:
         dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
-        self.executions = ExecutionService(
-            database, self.registry, executor, dispatcher, callback_base=callback_base
-        )
-        self.triggers = TriggerService(database, self.registry, self.executions, executor)
-        self.webhooks = WebhookService(database, self.executions, secrets or Secrets(), window=webhook_window)
+        preparations = Preparations(self.registry)
+        starts = Starts(database, preparations, executor, dispatcher, callback_base=callback_base)
+        self.executions = ExecutionService(database, self.registry, starts, executor)
+        self.steering = SteeringService(database, executor, dispatcher)
+        live = LiveStarts(self.registry, starts)
+        self.triggers = TriggerService(database, self.registry, live, self.steering, executor)
+        self.webhooks = WebhookService(database, live, secrets or Secrets(), window=webhook_window)
+        self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.plans = PlanService(database, self.registry)
