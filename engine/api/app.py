@@ -94,7 +94,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 _as_problems(operation["responses"])
                 if "401" in operation["responses"]:  # which every closed route has from its router
-                    operation["security"] = [{SCHEME: []}]
+                    operation.setdefault("security", [{SCHEME: []}])
         schema["components"]["securitySchemes"] = SECURITY
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)

@@ -175,9 +175,13 @@ class WebhookService:
             repeated=started.repeated,
         )
 
-    async def _note(self, row: Record, key: str, status: str, **more: str) -> None:
+    async def _note(
+        self, row: Record, key: str, status: str, *, reason: str = "", execution_id: str = ""
+    ) -> None:
         async with self._database.begin() as connection:
-            await triggers.put_fire(connection, row, key, status, settled=True, **more)
+            await triggers.put_fire(
+                connection, row, key, status, reason=reason, execution_id=execution_id, settled=True
+            )
 
 
 def _prefix(row: Record) -> str:

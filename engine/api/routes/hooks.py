@@ -13,7 +13,13 @@ from engine.api.schemas.hooks import Delivered
 router = APIRouter(prefix="/hooks", tags=["hooks"])
 
 
-@router.post("/{workflow:path}/{trigger}", status_code=202, response_model=Delivered, responses=ERRORS)
+@router.post(
+    "/{workflow:path}/{trigger}",
+    status_code=202,
+    response_model=Delivered,
+    responses={status: ERRORS[status] for status in (401, 422, 503)},
+    openapi_extra={"security": []},
+)
 async def deliver(workflow: str, trigger: str, request: Request, services: Service) -> Any:
     """Start the run of a webhook trigger (of a workflow's name, or `source/name`). The request is signed with the trigger's
     secret: `X-Pinflow-Signature` or GitHub's `X-Hub-Signature-256`; see docs/how-to/webhooks.md."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -34,7 +36,7 @@ def _text(name: str, comment: str | None = None) -> sa.Column[str]:
     return sa.Column(name, sa.Text(), server_default="", nullable=False, comment=comment)
 
 
-def _time(name: str, *, now: bool = False, comment: str | None = None) -> sa.Column[str]:
+def _time(name: str, *, now: bool = False, comment: str | None = None) -> sa.Column[datetime]:
     default = sa.text("now()") if now else None
     return sa.Column(
         name, sa.DateTime(timezone=True), server_default=default, nullable=not now, comment=comment
