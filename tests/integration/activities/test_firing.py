@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -56,9 +57,10 @@ class Yard:
 
     async def until(self, query: str, limit: float = 40.0, **values: Any) -> list[dict[str, Any]]:
         """Wait for a query to have a row."""
-        async with asyncio.timeout(limit):
-            while not (found := await self.rows(query, **values)):
-                await asyncio.sleep(0.05)
+        end = time.monotonic() + limit
+        while not (found := await self.rows(query, **values)):
+            assert time.monotonic() < end, f"waited in vain for {query}"
+            await asyncio.sleep(0.05)
         return found
 
 
@@ -77,8 +79,7 @@ async def yard(database: Database, database_url: str, temporal: str, tmp_path: P
     # A schedule without its database would fire for as long as the server lives.
     await made.publish()
     async with made.worker():
-        while await made.rows("SELECT 1 FROM triggers"):
-            await asyncio.sleep(0.05)
+        await made.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM triggers)")
 
 
 async def test_a_merged_schedule_fires_runs_that_end_and_a_commit_without_it_ends_them(yard: Yard) -> None:

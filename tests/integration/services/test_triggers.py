@@ -367,6 +367,6 @@ async def test_what_cannot_be_backfilled_is_refused(clock: Clock) -> None:
         await service.backfill(ADA, "report", "pushed", NIGHT, NIGHT + timedelta(days=1))
     with pytest.raises(NotFound, match="nightly, pushed"):
         await service.backfill(ADA, "report", "other", NIGHT, NIGHT + timedelta(days=1))
+    viewer = Caller("eve", frozenset({"viewer"}))
     with pytest.raises(Forbidden):
-        viewer = Caller("eve", frozenset({"viewer"}))
         await service.backfill(viewer, "report", "nightly", NIGHT, NIGHT + timedelta(days=1))
