@@ -83,6 +83,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("workflows", "what is live, and which versions were", RUN, "ls | show | versions"),
     Command("history", "every version of a workflow, who brought it, and how its runs ended", RUN, "NAME"),
     Command("run", "start a run, pinned to the live version or to a commit", RUN, "NAME [-i k=v]"),
+    Command(
+        "backfill", "start the runs of a schedule's past times", RUN, "NAME --trigger ID --from T --to T"
+    ),
     Command("executions", "runs and their tasks", RUN, "ls | show | watch | signal ..."),
     Command("approvals", "requests that wait for people, and their answers", RUN, "ls | approve | reject"),
     Command("audit", "who did what, by commit", RUN, "ls"),

@@ -110,6 +110,11 @@ class TemporalWorkflowExecutor:
         """The connection, for a worker in the same process."""
         return self._client
 
+    @property
+    def task_queue(self) -> str:
+        """Where our workers listen."""
+        return self._task_queue
+
     # --- writes -------------------------------------------------------------------------------------------------
 
     async def start(self, request: StartRequest) -> None:
@@ -176,6 +181,12 @@ class TemporalWorkflowExecutor:
             handle = self._client.get_workflow_handle(execution_id)
             why = json.dumps({"by": by, "reason": reason}, ensure_ascii=False)
             await handle.cancel(reason=why, rpc_timeout=_RPC_TIMEOUT)
+
+    async def terminate(self, execution_id: str, *, reason: str) -> None:
+        """End the run at once, without any clean-up."""
+        async with self._call(f"termination of {execution_id}"):
+            handle = self._client.get_workflow_handle(execution_id)
+            await handle.terminate(reason=reason, rpc_timeout=_RPC_TIMEOUT)
 
     async def cancel_again(self, execution_id: str, *, by: str, reason: str, id: str) -> None:
         """Ask a run that is ending to leave out its clean-up; the same `id` counts once."""
