@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.core import unwinding
+from engine.core.addresses import static_path
 from engine.core.contracts import FinishSlice, Json, Slice
 from engine.core.frames import Frame, Task
 from engine.core.maps import brief
@@ -59,11 +60,6 @@ def finish(course: Course) -> FinishSlice:
         undo=undo or None,
         ended=course.run.ended,
     )
-
-
-def static_path(address: str) -> str:
-    """An address without its indices."""
-    return ".".join(part.partition("[")[0] for part in address.split("."))
 
 
 def _finish_undo(task: Task) -> FinishSlice:
