@@ -25,6 +25,7 @@ from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
 from engine.activities.recorder import AttemptRecorder, RecordingInterceptor
 from engine.activities.registry import ActivityRegistry
+from engine.activities.result_cache import ResultCache
 from engine.core.workflow import WorkflowEngineWorkflow
 from engine.errors import Unavailable
 from engine.executor.dispatcher import Dispatcher
@@ -69,7 +70,11 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
             memory=settings.function_memory_mb * 1024 * 1024, at_once=settings.max_concurrent_functions
         )
         workbench = Workbench(
-            settings=settings, http=http, bundles=BundleStore(database), functions=functions
+            settings=settings,
+            http=http,
+            bundles=BundleStore(database),
+            functions=functions,
+            cache=ResultCache(database),
         )
         executor = await _connected(settings, database, stop)
         if executor is None:

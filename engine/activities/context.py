@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from engine.activities.result_cache import ResultCache
 
 if TYPE_CHECKING:
     import structlog
@@ -24,6 +26,7 @@ class Workbench:
     """Guarded by the egress rules: use it instead of a client of your own."""
     bundles: BundleStore
     functions: FunctionRunner
+    cache: ResultCache = field(default_factory=ResultCache)
 
 
 @dataclass(frozen=True, slots=True)

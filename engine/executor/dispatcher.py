@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from engine import faults
-from engine.core.contracts import Pin, RunStart
+from engine.core.contracts import Carried, Pin, RunStart
 from engine.errors import NotFound, Unavailable
 from engine.executor.runs import StartRequest
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
@@ -126,10 +126,12 @@ class Dispatcher:
         match message.kind:
             case "start":
                 await self._executor.start(request or await self._request(message.execution_id))
-            case "approval":
-                await self._executor.signal_approval(message.execution_id, message.body)
             case "cancel":
                 await self._cancel(message)
+            case "approval" | "pause" | "resume" | "signal" | "slot":
+                body = {**message.body}
+                workflow_id = body.pop("to", "") or message.execution_id
+                await self._executor.signal(workflow_id, f"pinflow.{message.kind}", body)
             case unknown:
                 raise ValueError(f"outbox message {message.id} is of the unknown kind {unknown!r}")
 
@@ -224,7 +226,18 @@ def start_request(row: dict[str, Any]) -> StartRequest:
         compiled_digest=row["compiled_digest"],
         bundle_digest=row["bundle_digest"],
         dsl=row["dsl"],
+        calls=row.get("calls") or {},
+        closure=row.get("closure") or {},
     )
-    started_at = row["created_at"].astimezone(UTC).isoformat().replace("+00:00", "Z")
-    start = RunStart(row["id"], pin, row["inputs"], row["started_by"], started_at)
+    start = RunStart(
+        execution_id=row["id"],
+        pin=pin,
+        inputs=row["inputs"],
+        started_by=row["started_by"],
+        started_at=row["created_at"].astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        trigger=row.get("trigger"),
+        targets=tuple(row.get("targets") or ()),
+        carried={address: Carried(**kept) for address, kept in (row.get("carried") or {}).items()},
+        rerun_of=row.get("rerun_of") or "",
+    )
     return StartRequest(start, row["size"], row["title"])

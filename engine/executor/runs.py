@@ -38,24 +38,3 @@ class Snapshot:
     status: str
     tasks: list[dict[str, Any]] = field(default_factory=list)
     error: Any = None
-
-
-def run_start_json(start: RunStart) -> dict[str, Json]:
-    """`RunStart` as JSON. By hand, since `asdict` would copy large inputs."""
-    pin = start.pin
-    return {
-        "execution_id": start.execution_id,
-        "pin": {
-            "workflow": pin.workflow,
-            "source": pin.source,
-            "commit_sha": pin.commit_sha,
-            "revision_sha": pin.revision_sha,
-            "digest": pin.digest,
-            "compiled_digest": pin.compiled_digest,
-            "bundle_digest": pin.bundle_digest,
-            "dsl": pin.dsl,
-        },
-        "inputs": start.inputs,
-        "started_by": start.started_by,
-        "started_at": start.started_at,
-    }
