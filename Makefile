@@ -44,6 +44,7 @@ schemas: install ## Write the generated files anew: JSON Schema, reference pages
 	@$(BIN)/python -m engine.testing.export
 	@$(BIN)/python -m engine.core.states > docs/reference/states.md
 	@$(BIN)/python -m engine.sync.conditions > docs/reference/conditions.md
+	@$(BIN)/python -m engine.planning.reference > docs/reference/plan.md
 	@$(BIN)/python -m engine.cli.reference
 	@$(BIN)/python -m engine.api.reference
 

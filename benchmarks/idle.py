@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.processor import family, spent
 from benchmarks.servers import folder
 from benchmarks.shapes import typical
 from benchmarks.table import Row
@@ -55,14 +55,14 @@ async def _watch(pid: int, log: Path, settle: float, watch: float) -> list[Row]:
     if not await until(lambda: "Pinflow is up" in said(), 120, interval=0.2):
         raise RuntimeError(f"pinflow up does not come up: {said()[-800:]}")
     await asyncio.sleep(settle)
-    family = _family(pid)
-    begin, spent = time.perf_counter(), _cpu(family)
+    processes = family(pid)
+    begin, before = time.perf_counter(), spent(processes)
     await asyncio.sleep(watch)
-    percent = (_cpu(family) - spent) / (time.perf_counter() - begin) * 100
-    memory = sum(_proportional(each) for each in family) / 1024 / 1024
+    percent = (spent(processes) - before) / (time.perf_counter() - begin) * 100
+    memory = sum(_proportional(each) for each in processes) / 1024 / 1024
     return [
         Row(
-            f"pinflow up, idle: memory of its {len(family)} processes",
+            f"pinflow up, idle: memory of its {len(processes)} processes",
             f"{MEMORY:.0f} MB",
             f"{memory:.0f} MB",
             f"{memory / MEMORY:.2f} x",
@@ -78,37 +78,6 @@ async def _watch(pid: int, log: Path, settle: float, watch: float) -> list[Row]:
             percent < CORE,
         ),
     ]
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int(_stat(int(entry.name))[1])
-            except OSError:  # it has ended meanwhile
-                continue
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found
-
-
-def _cpu(pids: list[int]) -> float:
-    """Seconds of processor time so far; a process that has ended counts no more."""
-    ticks = 0
-    for pid in pids:
-        try:
-            ticks += sum(map(int, _stat(pid)[11:13]))
-        except OSError:
-            continue
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the third on; the second may hold blanks."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _proportional(pid: int) -> int:

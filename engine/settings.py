@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8000, ge=0, le=65535)
     api_fd: int = 0
     """A listening socket that the process inherited, used instead of host and port; 0 for none."""
+    public_url: str = ""
+    """How others reach the API: callback URLs begin with it. Empty for `http://HOST:PORT` of the API itself."""
     data_dir: Path = Path(".pinflow")
     """Mirrors of git repositories and the cache of function bundles stand below it."""
     sources: tuple[SourceSettings, ...] = ()
@@ -69,6 +71,11 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     drain_timeout: float = Field(default=20.0, gt=0)
     """Seconds a process that is asked to stop gives to what is under way."""
+
+    @property
+    def callback_base(self) -> str:
+        """What callback URLs begin with."""
+        return self.public_url.rstrip("/") or f"http://{self.api_host}:{self.api_port}"
 
     @field_validator("database_url")
     @classmethod

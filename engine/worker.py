@@ -6,6 +6,7 @@ Composition root: everything that lives as long as the process is made, joined a
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -84,6 +85,11 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(recorder.aclose)
         worker = make_worker(settings, executor.client, registry, workbench, database, recorder)
         await stack.enter_async_context(_health(settings, database, executor))
+        # What is loaded by now stays: no collection needs to look at it again, and the events of a run leave cycles
+        # enough to make it look often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
         await _work(worker, database, executor, settings, stop)
 
 
@@ -133,7 +139,9 @@ async def _work(
     """Run worker, dispatcher and reconciler until `stop`, or until one of them fails for good."""
     parts = [
         asyncio.create_task(worker.run(), name="worker"),
-        asyncio.create_task(Dispatcher(database, executor).run(), name="dispatcher"),
+        asyncio.create_task(
+            Dispatcher(database, executor, callback_base=settings.callback_base).run(), name="dispatcher"
+        ),
         asyncio.create_task(
             Reconciler(database, executor, interval=settings.reconcile_interval).run(), name="reconciler"
         ),

@@ -13,9 +13,9 @@ from engine import faults
 from engine.activities.failures import ActivityFailure
 from engine.core.contracts import Json, RunStart, TaskError
 from engine.core.run_state import error_to_json, start_from_json
-from engine.errors import InvalidInput, NotFound
+from engine.errors import NotFound
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
-from engine.registry.inputs import Preparations, Prepared
+from engine.registry.inputs import fitted, titled
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.storage import children
 from engine.storage.database import Database
@@ -30,7 +30,6 @@ class ChildDesk:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._registry = WorkflowRegistry(database)
-        self._preparations = Preparations()
 
     async def open(self, raw: dict[str, Any]) -> dict[str, Json]:
         """Write the row of a child once, however often it is asked.
@@ -40,28 +39,21 @@ class ChildDesk:
         that the registry does not hold.
         """
         start = start_from_json(raw)
-        inputs, error = start.inputs, None
         try:
-            prepared = await self._prepared(start.pin.compiled_digest)
-            inputs = prepared.checked(start.inputs)
-            title = prepared.titled(start.pin, inputs)
-        except InvalidInput as refusal:
-            error, title = _inputs_error(start, refusal), start.pin.workflow
+            compiled = await self._registry.compiled(start.pin.compiled_digest)
         except NotFound as missing:
             raise _unknown_version(start) from missing
+        inputs, problems = fitted(compiled, start.inputs)
+        error = error_to_json(_inputs_error(start, problems)) if problems else None
         key = callback_key(start)
-        new = children.NewChild(start, inputs, title, key, error_to_json(error))
+        child = children.NewChild(start, inputs, titled(compiled, inputs), key, error)
         async with self._database.begin() as connection:
-            known = await children.open(connection, new, actor=_ACTOR)
+            known = await children.open(connection, child, actor=_ACTOR)
         await faults.point("child.after_commit")
         if not known:
             raise _unknown_version(start)
-        answer: dict[str, Json] = {"error": error_to_json(error), "callback_key": key}
+        answer: dict[str, Json] = {"error": error, "callback_key": key}
         return answer if inputs == start.inputs else answer | {"inputs": inputs}
-
-    async def _prepared(self, digest: str) -> Prepared:
-        known = self._preparations.get(digest)
-        return known or self._preparations.add(digest, await self._registry.compiled(digest))
 
 
 def callback_key(start: RunStart) -> str | None:
@@ -85,10 +77,10 @@ async def look(executor: TemporalWorkflowExecutor, workflow_id: str) -> dict[str
     return {"status": remote.status, "outputs": remote.outputs, "error": error_to_json(remote.error)}
 
 
-def _inputs_error(start: RunStart, refusal: InvalidInput) -> TaskError:
-    named = "; ".join(f"{problem.pointer}: {problem.message}" for problem in refusal.problems[:5])
-    message = f"the inputs do not fit the workflow {start.pin.workflow}: {named or refusal.message}"
-    return TaskError("INPUTS", message)
+def _inputs_error(start: RunStart, problems: list[str]) -> TaskError:
+    return TaskError(
+        "INPUTS", f"the inputs do not fit the workflow {start.pin.workflow}: {'; '.join(problems)}"
+    )
 
 
 def _unknown_version(start: RunStart) -> ActivityFailure:

@@ -63,7 +63,7 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
         )
         server = _Server(
             uvicorn.Config(
-                create_app(WorkflowService(database, executor)),
+                create_app(WorkflowService(database, executor, callback_base=settings.callback_base)),
                 host=settings.api_host,
                 port=settings.api_port,
                 http="httptools",

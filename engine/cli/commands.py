@@ -75,6 +75,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("init", "write a first working source: a workflow, a function, a hook", START, "[DIR]"),
     Command("validate", "check definitions and say file:line:column of every fault", WRITE, "[PATH...]"),
     Command("test", "play the cases of test files, with mocks and in skipped time", WRITE, "[PATH...]"),
+    Command(
+        "plan", "what a range of commits would change, how risky it is, what it meets", WRITE, "BASE..HEAD"
+    ),
     Command("schema", "print the JSON Schema of definitions, for editors", WRITE),
     Command("graph", "draw a definition as SVG or Mermaid", WRITE, "NAME"),
     Command("workflows", "what is live, and which versions were", RUN, "ls | show | versions"),

@@ -94,7 +94,7 @@ def _coverage(case_file: CaseFile, covered: dict[str, Coverage]) -> Coverage:
 
 def _play_file(case_file: CaseFile, keyword: str, types: ActivityTypes, coverage: Coverage) -> FileResult:
     assert case_file.compiled is not None
-    driver = Driver(case_file.compiled, types)
+    driver = Driver(case_file.compiled, types, case_file.children)
     result = FileResult(case_file.file, case_file.workflow)
     for case in case_file.cases:
         if keyword not in f"{case_file.workflow}: {case.name}".lower():

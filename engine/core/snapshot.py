@@ -58,6 +58,7 @@ def _task(task: TaskPlan, record: TaskRecord) -> dict[str, Json]:
         "finished_at": record.finished_at,
         "error": error_to_json(record.error),
         "outputs": record.outputs,
+        "order": record.order,
     }
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
 import structlog
 
 from engine import faults
-from engine.core.contracts import Carried, Pin, RunStart
+from engine.core.contracts import Carried, Json, Pin, RunStart
 from engine.errors import NotFound, Unavailable
 from engine.executor.runs import StartRequest
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
@@ -34,7 +35,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Sends the messages of the outbox. `run` is the loop of a worker; `dispatch_now` and `send_start` the API's fast path."""
+    """Sends the messages of the outbox. `run` is the loop of a worker; `dispatch_now` and `send_start` the API's fast path.
+
+    `callback_base` is the address at which callbacks reach the API.
+    """
 
     def __init__(
         self,
@@ -43,8 +47,10 @@ class Dispatcher:
         *,
         interval: float = 0.5,
         batch: int = 32,
+        callback_base: str = "",
     ) -> None:
         self._database = database
+        self._callback_base = callback_base
         self._executor = executor
         self._interval = interval
         self._batch = batch
@@ -149,7 +155,7 @@ class Dispatcher:
             row = await executions.start_of(connection, execution_id)
         if row is None:
             raise LookupError(f"no row for the run {execution_id}")
-        return start_request(row)
+        return start_request(row, self._callback_base)
 
     async def _postpone(self, message: Message, error: Unavailable) -> None:
         delay = max(1.0, error.retry_after) * random.uniform(0.8, 1.2)
@@ -215,7 +221,7 @@ class _Started:
         self._writer = None
 
 
-def start_request(row: dict[str, Any]) -> StartRequest:
+def start_request(row: Mapping[str, Any], callback_base: str = "") -> StartRequest:
     """What `executions.start_of` read, as a request: the row is the only source of the pin."""
     pin = Pin(
         workflow=row["workflow"],
@@ -226,8 +232,8 @@ def start_request(row: dict[str, Any]) -> StartRequest:
         compiled_digest=row["compiled_digest"],
         bundle_digest=row["bundle_digest"],
         dsl=row["dsl"],
-        calls=row.get("calls") or {},
-        closure=row.get("closure") or {},
+        calls=row["calls"],
+        closure=row["closure"],
     )
     start = RunStart(
         execution_id=row["id"],
@@ -235,9 +241,15 @@ def start_request(row: dict[str, Any]) -> StartRequest:
         inputs=row["inputs"],
         started_by=row["started_by"],
         started_at=row["created_at"].astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        trigger=row.get("trigger"),
-        targets=tuple(row.get("targets") or ()),
-        carried={address: Carried(**kept) for address, kept in (row.get("carried") or {}).items()},
-        rerun_of=row.get("rerun_of") or "",
+        trigger=row["trigger"],
+        targets=tuple(row["targets"]),
+        carried={address: Carried(**kept) for address, kept in (row["carried"] or {}).items()},
+        rerun_of=row["rerun_of"],
+        callback=callback_of(row["callback_key"], callback_base),
     )
     return StartRequest(start, row["size"], row["title"])
+
+
+def callback_of(key: str | None, base: str) -> Json:
+    """`RunStart.callback` of a run whose row has this `callback_key`."""
+    return None if key is None else {"base": base, "key": key}

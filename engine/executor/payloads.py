@@ -16,12 +16,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Self
 
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.converter import (
     DataConverter,
     ExternalStorage,
+    SerializationContext,
     StorageDriver,
     StorageDriverClaim,
     StorageDriverRetrieveContext,
@@ -35,6 +37,7 @@ from engine.core.wire import DEFINITION, DRIVER_NAME, INLINE
 from engine.core.wire import EXTERNAL as EXTERNAL
 from engine.core.wire import MARK as MARK
 from engine.errors import Unavailable
+from engine.executor.json_payloads import JsonPayloads
 from engine.storage import blobs
 from engine.storage.database import Database
 
@@ -149,11 +152,14 @@ class RegistryStorageDriver(StorageDriver):
 
 
 class _Converter(DataConverter):
-    """The SDK's own, which binds a context for the driver by a new converter for every single payload.
+    """The SDK's own, which binds contexts by new converters for every single payload.
 
-    Our driver reads nothing from it, and the copies are a visible part of a busy worker's time.  Should the SDK rename
-    this method, its own will simply be used again.
+    Nothing of ours reads them, and the copies are a visible part of a busy worker's time.  Should the SDK rename the
+    second method, its own will simply be used again.
     """
+
+    def with_context(self, context: SerializationContext) -> Self:
+        return self
 
     def _with_store_context(self, store_ctx: StorageDriverStoreContext) -> DataConverter:
         return self
@@ -171,7 +177,8 @@ def data_converter(database: Database) -> DataConverter:
 
     # The threshold is applied before the selector, hence 0: a small definition goes outside as well.
     return _Converter(
-        external_storage=ExternalStorage(drivers=[driver], driver_selector=select, payload_size_threshold=0)
+        payload_converter_class=JsonPayloads,
+        external_storage=ExternalStorage(drivers=[driver], driver_selector=select, payload_size_threshold=0),
     )
 
 

@@ -1,120 +1,52 @@
-"""What a run is given: checked against the pinned version's own schema, with its defaults filled in."""
+"""Inputs of a run against the schema of the version that it runs, with their defaults filled in."""
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from engine.core.contracts import Json, Pin
+from engine.core.contracts import Json
 from engine.dsl.expressions import ExpressionError
 from engine.dsl.input_defaults import with_defaults
 from engine.dsl.json_schemas import compile_schema
 from engine.dsl.templates import Renderer
-from engine.errors import InputProblem, InvalidInput
 
-_CACHED = 512
-_REPORTED = 20
-"""Problems told at once: a list of a million wrong items needs no million of lines."""
+_REPORTED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a start needs of a compiled definition. `size` is its length in bytes."""
+def fitted(compiled: Mapping[str, Any], inputs: dict[str, Json]) -> tuple[dict[str, Json], list[str]]:
+    """The inputs with defaults, and what is wrong with them: `/path: why` each."""
+    schema = compiled["inputs"]
+    if schema is None:
+        return inputs, [f"/{name}: no such input" for name in sorted(inputs)[:_REPORTED]]
+    inputs = with_defaults(schema, inputs)
+    problems = []
+    for error in _validator(json.dumps(schema)).iter_errors(inputs):
+        problems.append(f"/{'/'.join(str(part) for part in error.instance_path)}: {error.message[:300]}")
+        if len(problems) == _REPORTED:
+            break
+    return inputs, problems
 
-    size: int
-    schema: Json
-    validator: Any
-    title: Json
-    env: Json
-    renderer: Renderer
-    has_defaults: bool
 
-    def checked(self, inputs: dict[str, Json]) -> dict[str, Json]:
-        """The inputs with defaults. Raises `InvalidInput` with a JSON pointer (into the request) for each fault."""
-        if self.schema is None:
-            if inputs:
-                raise InvalidInput(
-                    "this workflow takes no inputs",
-                    [
-                        InputProblem(pointer("inputs", name), "no such input")
-                        for name in list(inputs)[:_REPORTED]
-                    ],
-                )
-            return inputs
-        if self.has_defaults:
-            inputs = with_defaults(self.schema, inputs)
-        problems = faults(self.validator, inputs, "inputs")
-        if problems:
-            raise InvalidInput("the inputs do not fit the workflow's schema", problems)
-        return inputs
-
-    def titled(self, pin: Pin, inputs: dict[str, Json]) -> str:
-        """The run's title. What it cannot know before the run is there falls back to the workflow's name."""
-        if isinstance(self.title, str):
-            return self.title
+def titled(compiled: Mapping[str, Any], inputs: dict[str, Json]) -> str:
+    """The run's title. What it cannot know before the run is there falls back to the workflow's name."""
+    title = compiled["title"]
+    if not isinstance(title, str):
+        known = {"inputs": inputs, "env": compiled["env"]}
 
         def lookup(ref: str) -> Json:
             root, _, name = ref.partition(".")
-            return {"inputs": inputs, "env": self.env}[root][name] if name else {"inputs": inputs}[root]
+            return known[root][name] if name else known[root]
 
         try:
-            title = self.renderer.render(self.title, lookup)
+            title = Renderer(compiled["exprs"]).render(title, lookup)
         except (ExpressionError, KeyError):
-            return pin.workflow
-        return title[:1000] if isinstance(title, str) and title else pin.workflow
+            title = ""
+    return title[:1000] if isinstance(title, str) and title else str(compiled["name"])
 
 
-class Preparations:
-    """`Prepared` by compiled digest, the most recently used."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, Prepared] = OrderedDict()
-
-    def get(self, digest: str) -> Prepared | None:
-        """What is known of the compiled form with this digest."""
-        prepared = self._known.get(digest)
-        if prepared is not None:
-            self._known.move_to_end(digest)
-        return prepared
-
-    def add(self, digest: str, compiled: Json) -> Prepared:
-        """Prepare the compiled form with this digest."""
-        prepared = self._known[digest] = _prepare(compiled)
-        if len(self._known) > _CACHED:
-            self._known.popitem(last=False)
-        return prepared
-
-
-def faults(validator: Any, value: Json, *base: str) -> list[InputProblem]:
-    """What is wrong with `value`, each with its JSON pointer below `base`; at most a few."""
-    problems: list[InputProblem] = []
-    for error in validator.iter_errors(value):
-        if len(problems) == _REPORTED:
-            break
-        path = [*base, *error.instance_path]
-        missing = getattr(error.kind, "property", None)
-        if missing is not None and list(error.schema_path)[-1:] == ["required"]:
-            path.append(str(missing).strip('"'))
-        problems.append(InputProblem(pointer(*path), error.message[:500]))
-    return problems
-
-
-def pointer(*parts: str | int) -> str:
-    """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def _prepare(compiled: Json) -> Prepared:
-    schema = compiled["inputs"]
-    text = json.dumps(compiled, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return Prepared(
-        size=len(text.encode()),
-        schema=schema,
-        validator=None if schema is None else compile_schema(schema),
-        title=compiled["title"],
-        env=compiled["env"],
-        renderer=Renderer(compiled["exprs"]),
-        has_defaults='"default"' in json.dumps(schema),
-    )
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Any:
+    return compile_schema(json.loads(schema))

@@ -132,6 +132,7 @@ def _version_row(version: VersionContent) -> dict[str, Any]:
         "description": version.description,
         "labels": version.labels,
         "uses_functions": version.uses_functions,
+        "calls": version.calls,
     }
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from engine.errors import Problem
+
+Call: TypeAlias = dict[str, str]
+"""`{workflow, ref}`: what a task of type workflow may start, as the definition says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class VersionContent:
     description: str
     labels: dict[str, Any]
     uses_functions: bool
+    calls: list[Call] = field(default_factory=list)
     text: bytes | None = None
     compiled: bytes | None = None
 
@@ -89,6 +93,7 @@ class LiveDefinition:
     description: str
     labels: dict[str, Any]
     uses_functions: bool
+    calls: list[Call] = field(default_factory=list)
     name_line: int = 1
     """The line of its `name`; only filled in where a problem must point at it."""
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from engine.core.contracts import Json, Pin
 from engine.errors import InvalidInput, NotFound
+from engine.registry import closure
 from engine.registry import publish as publishing
+from engine.registry.closure import Closure
 from engine.registry.revisions import Cursor, Published, RevisionPlan
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
@@ -25,7 +27,10 @@ _PROBLEMS_LISTED = 50
 
 @dataclass(frozen=True, slots=True)
 class PinnedVersion:
-    """A version as a run takes it: the pin, and what the registry knows of it."""
+    """A version as a run takes it: the pin, and what the registry knows of it.
+
+    `seq` is the number of the pin's revision; `one_source` if all that the run may start stands in the same source.
+    """
 
     pin: Pin
     version_id: int
@@ -35,6 +40,8 @@ class PinnedVersion:
     title: str
     description: str
     labels: dict[str, Any]
+    seq: int = 0
+    one_source: bool = True
 
 
 class WorkflowRegistry:
@@ -61,19 +68,31 @@ class WorkflowRegistry:
         A commit that changed nothing of the workflow resolves to the version that was live at it.
         Raises `NotFound` (the message says what exists) and `InvalidInput` for an ambiguous name or ref.
         """
-        source, _, bare = name.rpartition("/")
         async with self._database.read() as connection:
-            if ref == LATEST:
-                return await self._resolve_latest(connection, bare, source)
-            return await self._resolve_sha(connection, bare, source, ref)
+            return _pinned(await self._find(connection, name, ref), Closure())
 
-    async def _resolve_latest(self, connection: Connection, name: str, source: str) -> PinnedVersion:
+    async def pin(self, name: str, ref: str = LATEST) -> PinnedVersion:
+        """As `resolve`, with all that a run of the version may start.
+
+        Raises `InvalidDefinition` as well, if a child is missing.
+        """
+        async with self._database.read() as connection:
+            row = await self._find(connection, name, ref)
+            return _pinned(row, await closure.resolve(connection, row, live=ref == LATEST))
+
+    async def _find(self, connection: Connection, name: str, ref: str) -> Record:
+        source, _, bare = name.rpartition("/")
+        if ref == LATEST:
+            return await self._resolve_latest(connection, bare, source)
+        return await self._resolve_sha(connection, bare, source, ref)
+
+    async def _resolve_latest(self, connection: Connection, name: str, source: str) -> Record:
         found = await registry.live_by_name(connection, name, source)
         if not found:
             raise await _unknown_name(connection, name, source)
         return _only(found, name)
 
-    async def _resolve_sha(self, connection: Connection, name: str, source: str, ref: str) -> PinnedVersion:
+    async def _resolve_sha(self, connection: Connection, name: str, source: str, ref: str) -> Record:
         sha = ref.lower()
         if not _SHA.fullmatch(sha):
             raise InvalidInput(
@@ -97,7 +116,7 @@ class WorkflowRegistry:
 
     async def _resolve_revision(
         self, connection: Connection, name: str, sha: str, known: list[Record], revisions: list[Record]
-    ) -> PinnedVersion:
+    ) -> Record:
         found = []
         rejected = False
         for definition in known:
@@ -223,10 +242,13 @@ class WorkflowRegistry:
         return list(asked)
 
 
-def _only(found: list[Record], name: str) -> PinnedVersion:
+def _only(found: list[Record], name: str) -> Record:
     if len(found) > 1:
         raise _ambiguous(name, found)
-    row = found[0]
+    return found[0]
+
+
+def _pinned(row: Record, may_start: Closure) -> PinnedVersion:
     pin = Pin(
         workflow=row["name"],
         source=row["source"],
@@ -236,6 +258,8 @@ def _only(found: list[Record], name: str) -> PinnedVersion:
         compiled_digest=row["compiled_digest"],
         bundle_digest=row["bundle_digest"],
         dsl=row["dsl"],
+        calls=may_start.calls,
+        closure=may_start.closure,
     )
     return PinnedVersion(
         pin=pin,
@@ -246,6 +270,8 @@ def _only(found: list[Record], name: str) -> PinnedVersion:
         title=row["title"],
         description=row["description"],
         labels=row["labels"],
+        seq=row["revision_seq"],
+        one_source=may_start.one_source,
     )
 
 

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from engine import faults
-from engine.core.contracts import Json, RunStart
+from engine.core.contracts import Json, Pin, RunStart
 from engine.core.states import RUN_ENDS
-from engine.errors import Conflict, InputProblem, InvalidInput, NotFound, PinflowError, Unavailable
-from engine.executor.dispatcher import HEAD_START, Dispatcher
+from engine.errors import (
+    Conflict,
+    InputProblem,
+    InvalidDefinition,
+    InvalidInput,
+    NotFound,
+    PinflowError,
+    Unavailable,
+)
+from engine.executor.dispatcher import HEAD_START, Dispatcher, callback_of
 from engine.executor.runs import Snapshot, StartRequest
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.registry import closure
 from engine.registry.workflow_registry import LATEST, PinnedVersion, WorkflowRegistry
 from engine.services import cursors
 from engine.services.callers import Caller
 from engine.services.ids import new_id
-from engine.services.inputs import Preparations, canonical
+from engine.services.inputs import Preparations, Prepared, canonical
 from engine.storage import audit, executions, history, outbox
 from engine.storage.database import Database
 from engine.storage.rows import Record
@@ -49,6 +59,18 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ask:
+    """What a caller asks for, whatever version it will be of."""
+
+    caller: Caller
+    inputs: dict[str, Json]
+    key: str
+    hashed: str
+    targets: tuple[str, ...] = ()
+    trigger: Json = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Begun:
     """A run whose row is written, and the message that is to start it."""
 
@@ -66,8 +88,11 @@ class ExecutionService:
         registry: WorkflowRegistry,
         executor: TemporalWorkflowExecutor,
         dispatcher: Dispatcher,
+        *,
+        callback_base: str = "",
     ) -> None:
         self._database = database
+        self._callback_base = callback_base
         self._registry = registry
         self._executor = executor
         self._dispatcher = dispatcher
@@ -77,25 +102,37 @@ class ExecutionService:
     # --- start ------------------------------------------------------------------------------------------------------
 
     async def execute(
-        self, caller: Caller, workflow: str, inputs: dict[str, Json], *, ref: str = LATEST, key: str = ""
+        self,
+        caller: Caller,
+        workflow: str,
+        inputs: dict[str, Json],
+        *,
+        ref: str = LATEST,
+        key: str = "",
+        targets: Sequence[str] = (),
+        trigger: Json = None,
     ) -> Started:
         """Start a run of the version of `workflow` at `ref`; acknowledged means that exactly one will run.
 
-        The same `key` of the same caller leads to the same run, and to `Conflict` with another request.  Raises
-        `NotFound`, `InvalidInput`, `Conflict` and `Unavailable`; after any of them but the last nothing was started.
+        Nothing runs but `targets` (ids of tasks) and what they depend on, if there are any.  `trigger` is what
+        expressions read of what fired the run.  The same `key` of the same caller leads to the same run, and to
+        `Conflict` with another request.  Raises `NotFound`, `InvalidInput`, `InvalidDefinition` (a child is missing),
+        `Conflict` and `Unavailable`; after any of them but the last nothing was started.
         """
         caller.require("operator")
         request = canonical(inputs, "inputs")
-        hashed = hashlib.sha256(f"{workflow}\n{ref}\n{request}".encode()).hexdigest()
+        wanted = f"\n{canonical([*targets], 'targets')}" if targets else ""
+        hashed = hashlib.sha256(f"{workflow}\n{ref}\n{request}{wanted}".encode()).hexdigest()
         require_temporal(self._executor)
+        ask = _Ask(caller, inputs, key, hashed, tuple(targets), trigger)
         try:
-            begun = await self._begin_latest(caller, workflow, inputs, key, hashed) if ref == LATEST else None
-            begun = begun or await self._begin(caller, workflow, inputs, ref, key, hashed)
+            begun = await self._begin_latest(ask, workflow) if ref == LATEST else None
+            begun = begun or await self._begin(ask, workflow, ref)
         except executions.KeyTaken:
             known = await self._known(caller, key, hashed)
             assert known is not None, "keys are never deleted"
             return known
-        except (NotFound, InvalidInput):
+        except (NotFound, InvalidInput, InvalidDefinition):
             # A repeat must get the first answer, whatever was merged or retired meanwhile.
             if key and (known := await self._known(caller, key, hashed)):
                 return known
@@ -104,9 +141,7 @@ class ExecutionService:
         sent = await self._dispatcher.send_start(begun.message_id, begun.request)
         return _started(begun.run, "RUNNING" if sent else "PENDING")
 
-    async def _begin_latest(
-        self, caller: Caller, workflow: str, inputs: dict[str, Json], key: str, hashed: str
-    ) -> _Begun | None:
+    async def _begin_latest(self, ask: _Ask, workflow: str) -> _Begun | None:
         """Begin a run of the version that was the latest at the last start, if it still is; else None.
 
         The statement that writes the row compares the pin with what is live, which saves the look before it.
@@ -115,41 +150,28 @@ class ExecutionService:
         if version is None:
             return None
         try:
-            return await self._write(
-                caller, version, inputs, key, hashed, if_live=True, if_only="/" not in workflow
-            )
+            return await self._write(ask, version, if_live=True, if_only="/" not in workflow)
         except InvalidInput:
             return None  # perhaps only this version's schema refuses them
 
-    async def _begin(
-        self, caller: Caller, workflow: str, inputs: dict[str, Json], ref: str, key: str, hashed: str
-    ) -> _Begun:
-        version = await self._registry.resolve(workflow, ref)
-        if ref == LATEST:
+    async def _begin(self, ask: _Ask, workflow: str, ref: str) -> _Begun:
+        version = await self._registry.pin(workflow, ref)
+        if ref == LATEST and version.one_source:  # what another source holds moves without this one
             if len(self._latest) >= _REMEMBERED:
                 self._latest.clear()
             self._latest[workflow] = version
-        begun = await self._write(caller, version, inputs, key, hashed)
+        begun = await self._write(ask, version)
         assert begun is not None, "only a conditional start can find that nothing fits"
         return begun
 
     async def _write(
-        self,
-        caller: Caller,
-        version: PinnedVersion,
-        inputs: dict[str, Json],
-        key: str,
-        hashed: str,
-        *,
-        if_live: bool = False,
-        if_only: bool = False,
+        self, ask: _Ask, version: PinnedVersion, *, if_live: bool = False, if_only: bool = False
     ) -> _Begun | None:
         digest = version.pin.compiled_digest
         prepared = self._preparations.get(digest)
         if prepared is None:
             prepared = self._preparations.add(digest, await self._registry.compiled(digest))
-        inputs = prepared.checked(inputs)
-        run = _new_run(caller, version, inputs, prepared.titled(version.pin, inputs), key, hashed)
+        run = _new_run(ask, version, prepared)
         await faults.point("start.before_commit")
         try:
             message_id = await executions.begin(
@@ -160,7 +182,22 @@ class ExecutionService:
             message_id = await self._recorded(run.id)
             if message_id is None:
                 raise
-        return None if message_id is None else _Begun(message_id, run, _request(run, version, prepared.size))
+        if message_id is None:
+            return None
+        return _Begun(message_id, run, self._request(run, version, prepared.size))
+
+    def _request(self, run: executions.NewRun, version: PinnedVersion, size: int) -> StartRequest:
+        start = RunStart(
+            execution_id=run.id,
+            pin=version.pin,
+            inputs=dict(run.inputs),
+            started_by=run.started_by,
+            started_at=rfc3339(run.created_at),
+            trigger=run.trigger,
+            targets=tuple(run.targets),
+            callback=callback_of(run.callback_key, self._callback_base),
+        )
+        return StartRequest(start, size, run.title)
 
     async def _recorded(self, execution_id: str) -> int | None:
         async with self._database.read() as connection:
@@ -298,10 +335,10 @@ def commit_prefix(text: str) -> str:
     return sha
 
 
-def _new_run(
-    caller: Caller, version: PinnedVersion, inputs: Mapping[str, Json], title: str, key: str, hashed: str
-) -> executions.NewRun:
+def _new_run(ask: _Ask, version: PinnedVersion, prepared: Prepared) -> executions.NewRun:
     pin = version.pin
+    inputs = prepared.checked(ask.inputs)
+    prepared.require_targets(ask.targets)
     return executions.NewRun(
         id=new_id(),
         source_id=version.source_id,
@@ -315,17 +352,31 @@ def _new_run(
         bundle_digest=pin.bundle_digest,
         dsl=pin.dsl,
         inputs=inputs,
-        title=title,
-        started_by=caller.subject,
+        title=prepared.titled(pin, inputs, ask.trigger),
+        started_by=ask.caller.subject,
         created_at=datetime.now(UTC),
-        key=key,
-        request_hash=hashed,
+        key=ask.key,
+        request_hash=ask.hashed,
+        live_seq=version.seq,
+        calls=pin.calls,
+        closure=pin.closure,
+        targets=ask.targets,
+        trigger=ask.trigger,
+        callback_key=secrets.token_hex(32) if prepared.signals or pin.closure else None,
+        details=_details(pin, ask),
     )
 
 
-def _request(run: executions.NewRun, version: PinnedVersion, size: int) -> StartRequest:
-    start = RunStart(run.id, version.pin, dict(run.inputs), run.started_by, rfc3339(run.created_at))
-    return StartRequest(start, size, run.title)
+def _details(pin: Pin, ask: _Ask) -> dict[str, Json]:
+    """What the audit says of a start besides its version: only what there is."""
+    found: dict[str, Json] = {}
+    if pin.closure:
+        found["closure_digest"] = closure.digest_of(pin.calls, pin.closure)
+    if ask.targets:
+        found["targets"] = list(ask.targets)
+    if ask.trigger is not None:
+        found["trigger"] = {name: ask.trigger.get(name) for name in ("type", "id")}
+    return found
 
 
 def _started(run: executions.NewRun, status: str) -> Started:

@@ -16,10 +16,14 @@ from engine.storage.database import Database
 class WorkflowService:
     """What API and console call. Reads of definitions and revisions go to `registry` itself."""
 
-    def __init__(self, database: Database, executor: TemporalWorkflowExecutor) -> None:
-        dispatcher = Dispatcher(database, executor)
+    def __init__(
+        self, database: Database, executor: TemporalWorkflowExecutor, *, callback_base: str = ""
+    ) -> None:
+        dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
-        self.executions = ExecutionService(database, self.registry, executor, dispatcher)
+        self.executions = ExecutionService(
+            database, self.registry, executor, dispatcher, callback_base=callback_base
+        )
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.tokens = TokenService(database)

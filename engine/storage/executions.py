@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -40,7 +40,10 @@ E = WorkflowExecution
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """The row of a run that begins. `key` is "" if the caller gave no idempotency key."""
+    """The row of a run that begins. `key` is "" if the caller gave no idempotency key.
+
+    `live_seq` is the number of the revision that the pin was taken at. `details` are those of the audit row.
+    """
 
     id: str
     source_id: int
@@ -59,15 +62,25 @@ class NewRun:
     created_at: datetime
     key: str = ""
     request_hash: str = ""
+    live_seq: int = 0
+    calls: Mapping[str, str] = field(default_factory=dict)
+    closure: Mapping[str, Any] = field(default_factory=dict)
+    targets: Sequence[str] = ()
+    trigger: Any = None
+    rerun_of: str = ""
+    carried: Mapping[str, Any] | None = None
+    callback_key: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 # One statement, and so one round trip and all or nothing: the row, the key, the audit and the intent.
 _ROW = """
     INSERT INTO workflow_executions
            (id, source_id, workflow, version_id, commit_sha, revision_sha, digest, compiled_digest, bundle_digest,
-            dsl, inputs, title, started_by, created_at)
+            dsl, inputs, title, started_by, created_at, calls, closure, targets, trigger, rerun_of, carried, callback_key)
     SELECT $1::text, $2::int, $3::text, $4::bigint, $5::text, $6::text, $7::text, $8::text, $9::text,
-           $10::text, $11::jsonb, $12::text, $13::text, $14::timestamptz
+           $10::text, $11::jsonb, $12::text, $13::text, $14::timestamptz, $20::jsonb, $21::jsonb, $22::text[],
+           $23::jsonb, $24::text, $25::jsonb, $26::text
 """
 _REST = """
     key AS (
@@ -83,8 +96,9 @@ _BEGIN = f"WITH run AS ({_ROW} RETURNING id), {_REST}"
 _BEGIN_IF_LIVE = f"""
     WITH run AS ({_ROW}
           FROM workflow_definitions d JOIN sources s ON s.id = d.source_id
-         WHERE d.source_id = $2 AND d.name = $3 AND d.live_version_id = $4 AND s.live_sha = $6
-           AND (NOT $20::boolean OR NOT EXISTS (
+         WHERE d.source_id = $2 AND d.name = $3 AND d.live_version_id = $4
+           AND s.live_sha = $6 AND s.live_seq = $27::bigint
+           AND (NOT $28::boolean OR NOT EXISTS (
                     SELECT FROM workflow_definitions o
                      WHERE o.name = $3 AND o.source_id <> $2 AND o.live_version_id IS NOT NULL))
         RETURNING id), {_REST}
@@ -100,7 +114,7 @@ async def begin(
 ) -> int | None:
     """Write the run, its key, its audit and the intent to start; the outbox message's id.
 
-    With `if_live`, only if the pin is still what is live, and with `if_only` if no other source has a live definition
+    With `if_live`, only if the revision of the pin is still the live one (and all that the run may start with it), and with `if_only` if no other source has a live definition
     of the name: else None, and nothing is written.  The dispatcher's loop leaves the message alone for `head_start`
     seconds.  Raises `KeyTaken`.
     """
@@ -115,13 +129,15 @@ async def begin(
             clean_text(run.title),
         ),
         *(run.started_by, run.created_at, run.key, run.request_hash, run.source),
-        dumps({"digest": run.digest, "revision_sha": run.revision_sha}),
+        dumps({"digest": run.digest, "revision_sha": run.revision_sha, **run.details}),
         head_start,
+        *(dumps(run.calls), dumps(run.closure), list(run.targets), _or_null(run.trigger), run.rerun_of),
+        *(_or_null(run.carried), run.callback_key),
     )
     try:
         async with database.direct() as driver:
             if if_live:
-                made = await driver.fetchval(_BEGIN_IF_LIVE, *values, if_only)
+                made = await driver.fetchval(_BEGIN_IF_LIVE, *values, run.live_seq, if_only)
             else:
                 made = await driver.fetchval(_BEGIN, *values)
     except asyncpg.UniqueViolationError as error:
@@ -129,6 +145,10 @@ async def begin(
             raise KeyTaken(run.key) from error
         raise
     return None if made is None else int(made)
+
+
+def _or_null(value: Any) -> str | None:
+    return None if value is None else dumps(value)
 
 
 async def by_key(connection: AsyncConnection, subject: str, key: str) -> Record | None:

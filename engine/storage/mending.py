@@ -10,6 +10,7 @@ from sqlalchemy import Float, Text, bindparam, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.storage import slots
 from engine.storage.executions import OPEN
 from engine.storage.models import WorkflowExecution as E
 from engine.storage.rows import Record, many
@@ -83,7 +84,7 @@ async def end(
     why: str,
     actor: str,
 ) -> bool:
-    """End an open run as Temporal says, with what it still asked for, audited; False if it has ended already."""
+    """End an open run as Temporal says, with all that it asked for and held, audited; False if it has ended already."""
     values = {
         "id": execution_id,
         "status": status,
@@ -93,7 +94,10 @@ async def end(
         "details": {"status": status, "why": why},
         "actor": actor,
     }
-    return (await connection.execute(_END, values)).one_or_none() is not None
+    ended = (await connection.execute(_END, values)).one_or_none() is not None
+    if ended:
+        await slots.give_back(connection, execution_id)
+    return ended
 
 
 async def checked(connection: AsyncConnection, execution_ids: Sequence[str]) -> None:
@@ -131,6 +135,32 @@ async def unheard_approvals(
     return await many(connection, _UNHEARD, values)
 
 
+# A task waits since before the signal came: had the run heard it, the task would wait no longer.
+_UNHEARD_SIGNALS = (
+    text("""
+    SELECT DISTINCT s.id, s.name, s.payload, s.correlation, s.task, s.by
+      FROM signals s, jsonb_to_recordset(:waiting)
+                   AS w (task text, signal text, correlation text, since double precision)
+     WHERE s.execution_id = :execution_id
+       AND (s.task = w.task OR (s.task = '' AND s.name = w.signal AND s.correlation = COALESCE(w.correlation, '')))
+       AND s.at > to_timestamp(w.since) AND s.at < now() - interval '10 seconds'
+       AND NOT EXISTS (SELECT FROM outbox o WHERE o.execution_id = s.execution_id AND o.kind = 'signal'
+                          AND o.body ->> 'id' = s.id AND o.parked_at IS NULL)
+""")
+    .bindparams(bindparam("waiting", type_=JSONB))
+    .columns(payload=JSONB)
+)
+
+
+async def unheard_signals(
+    connection: AsyncConnection, execution_id: str, waiting: Sequence[Mapping[str, Any]]
+) -> list[Record]:
+    """The bodies of `signal` messages that a run still waits for (`waiting` of its snapshot), and nobody is about to send."""
+    named = ("task", "signal", "correlation", "since")
+    wanted = [{name: each.get(name) for name in named} for each in waiting]
+    return await many(connection, _UNHEARD_SIGNALS, {"execution_id": execution_id, "waiting": wanted})
+
+
 _SLICES = text("""
     SELECT DISTINCT told FROM approval_requests
      WHERE execution_id = :execution_id AND told <> '' AND status IN ('APPROVED', 'REJECTED', 'TIMED_OUT')
@@ -144,15 +174,14 @@ async def answered_slices(connection: AsyncConnection, execution_id: str) -> lis
 
 
 _OVER = text("""
-    SELECT e.id, extract(epoch FROM now() - e.finished_at)::double precision AS since,
-           e.workflow, e.commit_sha, s.name AS source
+    SELECT e.id, e.workflow, e.commit_sha, s.name AS source
       FROM workflow_executions e JOIN sources s ON s.id = e.source_id
      WHERE e.id = ANY(:ids) AND e.finished_at < now() - make_interval(secs => :age)
 """)
 
 
 async def over(connection: AsyncConnection, execution_ids: Sequence[str], *, age: float) -> list[Record]:
-    """Those of these runs that have been over for `age` seconds: `id, since, workflow, commit_sha, source`."""
+    """Those of these runs that have been over for `age` seconds: `id, workflow, commit_sha, source`."""
     return await many(connection, _OVER, {"ids": list(execution_ids), "age": age})
 
 

@@ -180,6 +180,9 @@ class WorkflowVersion(Base):
     description: Mapped[str]
     labels: Mapped[dict[str, Any]]
     uses_functions: Mapped[bool]
+    calls: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'::jsonb"), comment="[{workflow, ref}] of its tasks of type workflow"
+    )
 
 
 class VersionRange(Base):
@@ -219,6 +222,7 @@ class WorkflowExecution(Base):
         Index("ix_workflow_executions_commit_sha_id", "commit_sha", "id"),
         Index("ix_workflow_executions_revision_sha", "revision_sha"),
         Index("ix_workflow_executions_parent_id", "parent_id", postgresql_where=text("parent_id <> ''")),
+        Index("ix_workflow_executions_root_id", "root_id", postgresql_where=text("root_id <> ''")),
         Index("ix_workflow_executions_rerun_of", "rerun_of", postgresql_where=text("rerun_of <> ''")),
         Index(
             "ix_workflow_executions_open",

@@ -12,10 +12,10 @@ from engine.storage.models import Revision, RevisionProblem
 from engine.storage.rows import Record, many, one
 
 _VERSION = """v.id AS version_id, v.name, v.commit_sha, v.digest, v.compiled_digest, v.bundle_digest, v.git_blob,
-    v.dsl, v.version, v.title, v.description, v.labels, v.uses_functions"""
+    v.dsl, v.version, v.title, v.description, v.labels, v.uses_functions, v.calls"""
 
 _LIVE = f"""
-    SELECT s.id AS source_id, s.name AS source, s.live_sha AS revision_sha, d.path, {_VERSION}
+    SELECT s.id AS source_id, s.name AS source, s.live_sha AS revision_sha, s.live_seq AS revision_seq, d.path, {_VERSION}
     FROM workflow_definitions d
     JOIN sources s ON s.id = d.source_id
     JOIN workflow_versions v ON v.id = d.live_version_id
@@ -47,7 +47,8 @@ async def revisions_by_prefix(connection: AsyncConnection, prefix: str, source: 
 
 _VERSION_AT = text(
     f"""
-    SELECT s.id AS source_id, s.name AS source, :sha AS revision_sha, g.path, {_VERSION}
+    SELECT s.id AS source_id, s.name AS source, :sha AS revision_sha, g.path, {_VERSION},
+           CAST(:seq AS bigint) AS revision_seq
     FROM version_ranges g
     JOIN sources s ON s.id = g.source_id
     JOIN workflow_versions v ON v.id = g.version_id
@@ -62,6 +63,39 @@ async def version_at(
     """The version of `name` that was live at the revision `seq` (whose commit is `sha`), or None."""
     parameters = {"source_id": source_id, "name": name, "seq": seq, "sha": sha}
     return await one(connection, _VERSION_AT, parameters)
+
+
+_VERSIONS_AT = text(
+    f"""
+    SELECT s.id AS source_id, s.name AS source, :sha AS revision_sha, CAST(:seq AS bigint) AS revision_seq, g.path,
+           {_VERSION}, length(b.content) AS size
+    FROM version_ranges g
+    JOIN sources s ON s.id = g.source_id
+    JOIN workflow_versions v ON v.id = g.version_id
+    JOIN blobs b ON b.digest = v.compiled_digest
+    WHERE g.source_id = :source_id AND g.name = ANY(:names)
+      AND g.from_seq <= :seq AND (g.to_seq IS NULL OR g.to_seq > :seq)
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)))
+
+
+async def versions_at(
+    connection: AsyncConnection, source_id: int, names: Sequence[str], *, seq: int, sha: str
+) -> list[Record]:
+    """The versions of `names` that were live at the revision `seq` (whose commit is `sha`), with the `size` of their
+    compiled form."""
+    parameters = {"source_id": source_id, "names": list(names), "seq": seq, "sha": sha}
+    return await many(connection, _VERSIONS_AT, parameters)
+
+
+_LIVE_REVISION = text(
+    "SELECT id AS source_id, live_seq AS seq, live_sha AS sha FROM sources WHERE name = :source AND live_seq > 0"
+)
+
+
+async def live_revision(connection: AsyncConnection, source: str) -> Record | None:
+    """What is live of a source (`source_id, seq, sha`), None if nothing is."""
+    return await one(connection, _LIVE_REVISION, {"source": source})
 
 
 _NAMES = text(
@@ -230,6 +264,12 @@ _LIVE_OF_SOURCE = _LIVE.replace("d.path,", "d.path, d.live_version_id,") + " WHE
 _LIVE_TOUCHED = text(_LIVE_OF_SOURCE + " AND (d.path = ANY(:paths) OR d.name = ANY(:names))").bindparams(
     bindparam("paths", type_=ARRAY(Text)), bindparam("names", type_=ARRAY(Text))
 )
+_LIVE_CALLERS = text(
+    _LIVE_OF_SOURCE
+    + """ AND v.calls <> '[]' AND EXISTS (
+        SELECT FROM jsonb_array_elements(v.calls) c WHERE c ->> 'workflow' = ANY(:names)
+    ) ORDER BY d.name"""
+).bindparams(bindparam("names", type_=ARRAY(Text)))
 _LIVE_FUNCTION_USERS = text(_LIVE_OF_SOURCE + " AND v.uses_functions ORDER BY d.name")
 _LIVE_ALL = text(_LIVE_OF_SOURCE + " ORDER BY d.name")
 
@@ -240,6 +280,11 @@ async def live_touched(
     """Live definitions of a source that stand at one of `paths` or have one of `names`."""
     parameters = {"source_id": source_id, "paths": list(paths), "names": list(names)}
     return await many(connection, _LIVE_TOUCHED, parameters)
+
+
+async def live_callers(connection: AsyncConnection, source_id: int, names: Sequence[str]) -> list[Record]:
+    """Live definitions of a source that have a task which starts one of `names`."""
+    return await many(connection, _LIVE_CALLERS, {"source_id": source_id, "names": list(names)})
 
 
 async def live_function_users(connection: AsyncConnection, source_id: int) -> list[Record]:

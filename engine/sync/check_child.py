@@ -72,7 +72,7 @@ def _answer(file: str, text: bytes, types: ActivityTypes) -> tuple[dict[str, Any
         if checked.problems or checked.definition is None or checked.compiled is None:
             return _head(checked.definition, [problem.to_json() for problem in checked.problems]), b""
         compiled = canonical(checked.compiled)
-        return _head(checked.definition, []) | {"uses_functions": _uses_functions(checked.compiled)}, compiled
+        return _head(checked.definition, []) | _facts(checked.compiled), compiled
     except Exception as error:  # a fault of ours must not stop the other files (promise P9)
         message = f"the checker failed on this file: {type(error).__name__}: {str(error)[:300]}"
         return _head(None, [Problem(code=CHECK_FAILED, message=message, file=file).to_json()]), b""
@@ -94,9 +94,21 @@ def _head(definition: Any, problems: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _facts(compiled: dict[str, Any]) -> dict[str, Any]:
+    """What the registry keeps of a definition besides its bytes."""
+    return {"uses_functions": _uses_functions(compiled), "calls": compiled.get("calls", [])}
+
+
 def _uses_functions(compiled: dict[str, Any]) -> bool:
-    tasks = [task for part in ("tasks", "on_failure", "finally") for task in compiled.get(part) or ()]
-    return any(task.get("activity_type") == _FUNCTION_TYPE for task in tasks)
+    """Whether a task calls a function, at any depth, or is undone by one."""
+    todo = [task for part in ("tasks", "on_failure", "finally") for task in compiled.get(part) or ()]
+    while todo:
+        task = todo.pop()
+        undo = task.get("compensate") or {}
+        if _FUNCTION_TYPE in (task.get("activity_type"), undo.get("activity_type")):
+            return True
+        todo += task.get("tasks") or ()
+    return False
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import Problem
@@ -46,6 +46,7 @@ class Answer:
     description: str = ""
     labels: dict[str, Any] | None = None
     uses_functions: bool = False
+    calls: list[dict[str, str]] = field(default_factory=list)
     compiled: bytes = b""
     problems: tuple[Problem, ...] = ()
 

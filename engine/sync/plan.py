@@ -188,6 +188,7 @@ def _carried(user: LiveDefinition, bundle_digest: str) -> VersionContent:
         description=user.description,
         labels=user.labels,
         uses_functions=True,
+        calls=user.calls,
     )
 
 

@@ -313,6 +313,7 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
         description=answer.description,
         labels=answer.labels or {},
         uses_functions=answer.uses_functions,
+        calls=answer.calls,
         text=text,
         compiled=answer.compiled,
     )

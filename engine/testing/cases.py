@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from engine.core.contracts import Json
 from engine.dsl.loader import Path
 from engine.errors import Problem
+from engine.testing.addresses import ByAddress
 
 NEVER_RETRIED = frozenset(
     {
@@ -39,6 +40,7 @@ class Answer:
     result: Json = None
     error: Failure | None = None
     after: float = 0.0
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,19 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal, `after` seconds from the run's start: by `name`, or through the callback address of `task`."""
+
+    after: float
+    name: str
+    task: str
+    correlation: str
+    payload: Json
+    by: str
+    place: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Took:
     """A bound of the run's duration: `sign` is one of `<`, `<=`, `>`, `>=` and `` (exactly)."""
 
@@ -97,32 +112,44 @@ class Expectation:
     outputs: tuple[Json] | None = None
     error: dict[str, str] | None = None
     took: Took | None = None
+    compensated: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run to play. `started_at` is in seconds since the epoch."""
+    """One run to play. `started_at` is in seconds since the epoch.
+
+    `trigger` is what expressions read as `trigger`, None without one; `ignored` says that its `when` is false.
+    """
 
     name: str
     line: int
     place: Path
     inputs: dict[str, Json]
-    mocks: dict[str, Mock]
-    approvals: dict[str, tuple[Vote, ...]]
+    mocks: ByAddress[Mock]
+    approvals: ByAddress[tuple[Vote, ...]]
     expect: Expectation
     started_at: float
     started_by: str = "tester"
     commit_author: str = ""
     cancel: Cancel | None = None
+    signals: tuple[Signal, ...] = ()
+    trigger: Json = None
+    ignored: bool = False
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class CaseFile:
-    """A test file and the definition that it tests. `cases` can be played if there are no `problems`."""
+    """A test file and the definition that it tests. `cases` can be played if there are no `problems`.
+
+    `children` are the compiled forms of all workflows that a run may start, by name.
+    """
 
     file: str
     workflow: str = ""
     definition: str = ""
     compiled: dict[str, Json] | None = None
+    children: dict[str, dict[str, Json]] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

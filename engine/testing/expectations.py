@@ -9,8 +9,8 @@ from typing import Any, Final
 from engine.core.contracts import Json
 from engine.dsl.activity_types import ActivityTypes
 from engine.testing.cases import Case, Took
-from engine.testing.driver import Missing, Trace
 from engine.testing.spans import duration
+from engine.testing.traces import Missing, TaskEnd, Trace, Waiting
 
 _LONGEST: Final = 300
 _MOST: Final = 20
@@ -22,10 +22,10 @@ _ABSENT: Final = object()
 
 def differences(case: Case, trace: Trace, types: ActivityTypes) -> list[str]:
     """One entry for each thing that is not as expected; each may have several lines."""
-    found = [f"a vote by {vote.by} was not possible: {why}" for vote, why in trace.refused]
+    found = list(trace.refused)
     found += [_no_mock(missing, case, types) for missing in trace.missing]
     if not trace.status:
-        found += [_no_decision(name) for name in trace.waits]
+        found += [_nothing_comes(waiting) for waiting in trace.waits]
         if not found:
             found.append("the run does not end, and nothing more can happen")
         return found
@@ -35,15 +35,12 @@ def differences(case: Case, trace: Trace, types: ActivityTypes) -> list[str]:
         found.append(_different("status", expected.status, trace.status + why))
     found += _error(expected.error, trace.error)
     for name, status in expected.tasks.items():
-        end = trace.tasks[name]
-        if end.status != status:
-            why = (
-                f" ({end.skip_reason})" if end.skip_reason else f" ({_said(end.error)})" if end.error else ""
-            )
-            found.append(_different(f"tasks.{name}", status, end.status + why))
+        found += _status(name, status, trace.ends(name))
     for name, attempts in expected.attempts.items():
-        if trace.tasks[name].attempts != attempts:
-            found.append(_different(f"attempts.{name}", attempts, trace.tasks[name].attempts))
+        found += _field(f"attempts.{name}", attempts, [end.attempts for end in trace.ends(name)] or [0])
+    for name, outcome in expected.compensated.items():
+        was = [end.compensation or "not undone" for end in trace.ends(name)] or ["never reached"]
+        found += _field(f"compensated.{name}", outcome, was)
     if expected.path is not None and list(expected.path) != trace.path:
         found.append(_path_diff(list(expected.path), trace.path))
     if expected.outputs is not None:
@@ -58,7 +55,8 @@ def differences(case: Case, trace: Trace, types: ActivityTypes) -> list[str]:
 def _no_mock(missing: Missing, case: Case, types: ActivityTypes) -> str:
     task = missing.task
     if missing.attempt > 1:
-        mock = case.mocks[task]
+        mock = case.mocks.of(task)
+        assert mock is not None  # it has answered the attempts before
         return (
             f"task `{task}` asks for attempt {missing.attempt}, and the list of its mock has {len(mock.answers)}: add an "
             "answer, or write a single one without the list, for every attempt"
@@ -77,11 +75,35 @@ def _example(activity_type: str, types: ActivityTypes) -> str:
     return "{" + ", ".join(f"{name}: null" for name in fields) + "}" if fields else "{}"
 
 
-def _no_decision(task: str) -> str:
+def _nothing_comes(waiting: Waiting) -> str:
+    task = waiting.task
+    if waiting.kind == "signal":
+        return f"the run waits for `{task}`, and no signal comes; add under `signals:`\n      - {{task: {task}, payload: {{}}}}"
+    if waiting.kind == "slot":
+        return f"the run waits for a slot of a concurrency group at `{task}`, and nobody gives one back"
     return (
         f"the run waits for `{task}`, and nobody decides; add under `approvals:`\n"
         f"      {task}: [{{by: alice, decision: approve}}]"
     )
+
+
+def _status(name: str, expected: str, ends: list[TaskEnd]) -> list[str]:
+    """Of a task with several instances, each must have ended so; one that was never reached counts as SKIPPED."""
+    if not ends:
+        was = "never reached, as what it stands in was not run"
+        return [] if expected == "SKIPPED" else [_different(f"tasks.{name}", expected, was)]
+    for end in ends:
+        if end.status != expected:
+            why = (
+                f" ({end.skip_reason})" if end.skip_reason else f" ({_said(end.error)})" if end.error else ""
+            )
+            return [_different(f"tasks.{name}", expected, end.status + why)]
+    return []
+
+
+def _field(place: str, expected: Json, actual: list[Any]) -> list[str]:
+    other = next((value for value in actual if value != expected), expected)
+    return [] if other == expected else [_different(place, expected, other)]
 
 
 def _error(expected: dict[str, str] | None, actual: Json) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from engine.errors import Problem
 from engine.testing.coverage import Coverage
-from engine.testing.driver import Trace
+from engine.testing.traces import Trace
 
 
 @dataclass(frozen=True, slots=True)

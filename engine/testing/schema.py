@@ -52,8 +52,9 @@ _ERROR = _object(
     },
 )
 _ANSWER = _object(
-    "What the activity of a task answers: `result` or `error`.",
-    result={"description": "Any JSON: what the activity gives back."},
+    "What the activity of a task answers: `result`, `cached` or `error`.",
+    result={"description": "Any JSON: what the activity gives back, or the outputs of a child workflow."},
+    cached={"description": "Any JSON: a result that the cache has, for a task with `cache`."},
     error=_ERROR,
     after=_after("How long the attempt takes. Without it: no time."),
 )
@@ -77,13 +78,36 @@ _VOTE = _object(
     comment=_text("What the person adds."),
     form={"description": "The filled-in form, if the request asks for one."},
 )
+_SIGNAL = _object(
+    "A signal that the run gets: by `name`, or by the callback address of one task.",
+    (),
+    name=_text("The signal's name.", minLength=1),
+    task=_text("The task whose callback address is called, instead of a name.", minLength=1),
+    correlation=_text("What tells this signal from others of its name."),
+    payload={"description": "Any JSON."},
+    by=_text("Who sends it."),
+    after=_after("Counted from the run's start. Without it: at once."),
+)
+_TRIGGER = _object(
+    "The trigger that fires; it gives the inputs, and its `when` says whether there is a run at all.",
+    ("id",),
+    id=_text("The trigger's id.", minLength=1),
+    body={"description": "Any JSON: what a webhook was sent."},
+    headers={
+        "type": "object",
+        "description": "The webhook's headers, in lower case.",
+        "additionalProperties": {"type": "string"},
+    },
+    scheduled_at=_text("When the schedule fires, RFC 3339 with its zone.", maxLength=40),
+    previous_scheduled_at=_text("When it fired before.", maxLength=40),
+)
 _STATUS: Schema = {"enum": ["COMPLETED", "FAILED", "SKIPPED", "CANCELLED"]}
 _EXPECT = _object(
     "What must come of it. What is left out is not looked at.",
     ("status",),
     status={
-        "enum": ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"],
-        "description": "How the run ends.",
+        "enum": ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", "IGNORED"],
+        "description": "How the run ends; IGNORED if the trigger's `when` is false, and there is none.",
     },
     tasks=_by_task("How tasks end, by id.", _STATUS),
     path={
@@ -92,6 +116,7 @@ _EXPECT = _object(
         "description": "All tasks that were not skipped, in the order in which they ended.",
     },
     attempts=_by_task("How many attempts tasks took, by id.", {"type": "integer", "minimum": 0}),
+    compensated=_by_task("What came of the undoing of tasks, by id.", {"enum": ["DONE", "FAILED"]}),
     outputs={
         "description": "The run's outputs. Of a mapping only the keys that stand here are compared, at every depth."
     },
@@ -112,11 +137,26 @@ _CASE = _object(
     ("name", "expect"),
     name=_text("What the case shows; unique in the file.", minLength=1, maxLength=200),
     inputs={"type": "object", "description": "The run's inputs; defaults are filled in."},
-    mocks=_by_task("What activities answer, by task id.", {"$ref": "#/$defs/Mock"}),
+    mocks=_by_task(
+        "What activities and child workflows answer, by task: `build`, `rollout.deploy`, `rollout[3].deploy`, `book~undo`.",
+        {"$ref": "#/$defs/Mock"},
+    ),
     approvals=_by_task(
         "What people say of the requests of `human_approval` tasks, by task id.",
         {"type": "array", "items": {"$ref": "#/$defs/Vote"}},
     ),
+    signals={
+        "type": "array",
+        "items": {"$ref": "#/$defs/Signal"},
+        "description": "The signals that the run gets.",
+    },
+    trigger={"$ref": "#/$defs/Trigger"},
+    targets={
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "description": "Start with these tasks and what they depend on, and nothing else.",
+    },
     cancel=_object(
         "Somebody cancels the run.",
         after=_after("Counted from the run's start. Without it: at once."),
@@ -147,13 +187,20 @@ SCHEMA: Final[Schema] = {
             "description": "The runs to play.",
         },
     ),
-    "$defs": {"Case": _CASE, "Mock": _MOCK, "Answer": _ANSWER, "Vote": _VOTE, "Expect": _EXPECT},
+    "$defs": {
+        "Case": _CASE,
+        "Mock": _MOCK,
+        "Answer": _ANSWER,
+        "Vote": _VOTE,
+        "Signal": _SIGNAL,
+        "Trigger": _TRIGGER,
+        "Expect": _EXPECT,
+    },
 }
-
-NOT_YET: Final = frozenset({"signals"})
-"""Keys of a case that wait for their part of the language."""
 
 # Codes that only test files have; docs/reference/test-files.md tells of each.
 UNKNOWN_WORKFLOW: Final = "UNKNOWN_WORKFLOW"
 INPUTS: Final = "INPUTS"
 VOTE: Final = "VOTE"
+SIGNAL: Final = "SIGNAL"
+TRIGGER: Final = "TRIGGER"

@@ -11,7 +11,7 @@ from engine.dsl.json_schemas import compile_schema
 from engine.dsl.loader import Document, Path, shown
 from engine.dsl.structure import closest, pruned
 from engine.errors import Problem
-from engine.testing.schema import NOT_YET, SCHEMA, TOOK_PATTERN
+from engine.testing.schema import SCHEMA, TOOK_PATTERN
 
 _KINDS = {
     "string": "text", "object": "a mapping", "array": "a list", "integer": "a whole number",
@@ -21,7 +21,13 @@ _HINTS = {
     durations.PATTERN: "write a duration like 90s, 1h30m, 250ms or PT10M",
     TOOK_PATTERN: 'write it like "<5h", ">=1m" or "2h"',
 }
-_NAMES = {"type": "the error", "by": "the vote", "decision": "the vote", "status": "`expect`"}
+_NAMES = {
+    "id": "the trigger",
+    "type": "the error",
+    "by": "the vote",
+    "decision": "the vote",
+    "status": "`expect`",
+}
 
 
 def check_shape(document: Document) -> tuple[list[Problem], Any]:
@@ -57,11 +63,6 @@ def _explained(document: Document, error: Any, bad: set[Path]) -> Iterator[Probl
 
 def _unknown_key(document: Document, path: Path, known: dict[str, Any]) -> Problem:
     key = str(path[-1])
-    if len(path) == 3 and key in NOT_YET:
-        return document.problem(
-            codes.NOT_YET, f"`{key}` is a word of test files that this version does not know yet", path,
-            hint="leave it out for now", key=True,
-        )  # fmt: skip
     hint = closest(key, list(known)) or "there are " + ", ".join(f"`{name}`" for name in known)
     return document.problem(codes.UNKNOWN_KEY, f"unknown key `{shown(key)}`", path, hint=hint, key=True)
 

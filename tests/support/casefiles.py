@@ -5,9 +5,10 @@ from __future__ import annotations
 from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.checking import Checked, check
 from engine.testing.cases import CaseFile
-from engine.testing.driver import Driver, Trace
+from engine.testing.driver import Driver
 from engine.testing.expectations import differences
 from engine.testing.reading import read
+from engine.testing.traces import Trace
 
 TYPES = ActivityTypes.default()
 HTTP = "activity_type: http_request, config: {url: 'https://x.test'}"

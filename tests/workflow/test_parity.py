@@ -26,7 +26,8 @@ from engine.core.contracts import TaskError
 from engine.core.workflow import WorkflowEngineWorkflow
 from engine.testing.cases import Answer, Case, CaseFile
 from engine.testing.discovery import Library
-from engine.testing.driver import Driver, Trace
+from engine.testing.driver import Driver
+from engine.testing.traces import Trace
 from tests.support.casefiles import HTTP, TYPES, read_cases
 from tests.workflow.stage import Ledger, Stage, ended, judgement, until
 

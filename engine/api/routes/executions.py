@@ -47,7 +47,12 @@ async def execute(
     """Start a run of a workflow (its name, or `source/name`), pinned to the version at `ref`. Role: operator."""
     services: WorkflowService = request.app.state.service
     started = await services.executions.execute(
-        await caller(request), workflow, body.inputs, ref=body.ref, key=idempotency_key
+        await caller(request),
+        workflow,
+        body.inputs,
+        ref=body.ref,
+        key=idempotency_key,
+        targets=body.targets,
     )
     shown = {name: getattr(started, name) for name in Started.model_fields}
     return as_json(shown, 202, {"location": f"/executions/{started.id}"})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from engine.api.schemas.approvals import Decision
-from engine.api.schemas.common import Body, Error, Message, Text
+from engine.api.schemas.common import Body, Error, Message, Name, Text
 
 Status = Literal[
     "PENDING", "QUEUED", "RUNNING", "WAITING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"
@@ -22,6 +22,8 @@ class Execute(Body):
     """Checked against the inputs schema of the pinned version; its defaults are filled in."""
     ref: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "latest"
     """`latest`, a commit's full SHA, or a unique short one (at least 4 characters)."""
+    targets: Annotated[list[Name], Field(max_length=1000)] = Field(default_factory=list)
+    """Ids of tasks: only these and what they depend on will run. Empty for all."""
 
 
 class Cancel(Body):

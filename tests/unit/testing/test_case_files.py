@@ -34,8 +34,8 @@ def case(keys: str) -> list[str]:
         ("mocks: {biuld: {result: 1}}", "4:13: UNKNOWN_TASK there is no task `biuld` (did you mean `build`?)"),
         ("mocks: {soak: {result: 1}}", "4:13: NOT_ALLOWED `soak` is a `wait`: it has no activity to mock"),
         ("mocks: {gate: {result: 1}}", "4:13: NOT_ALLOWED `gate` waits for people, who are no mock (say it under"),
-        ("mocks: {build: {after: 1h}}", "4:20: VALUE the answer needs `result` or `error`"),
-        ("mocks: {build: {result: 1, error: {type: X}}}", "4:20: VALUE the answer has both"),
+        ("mocks: {build: {after: 1h}}", "4:20: VALUE the answer needs `result`, `cached` or `error`"),
+        ("mocks: {build: {result: 1, error: {type: X}}}", "4:20: VALUE the answer has `result` and `error`: one of them"),
         ("mocks: {build: {result: 1, after: soon}}", "4:39: DURATION `soon` cannot stand here (write a duration"),
         ("mocks: {build: {error: {type: X, message: 5}}}", '4:47: TYPE `message` takes text (quote it: "5")'),
         ("mocks: {build: [{error: {}}]}", "4:29: MISSING_KEY the error needs `type`"),
@@ -44,7 +44,6 @@ def case(keys: str) -> list[str]:
         ("approvals: {gate: [{by: bob, decision: approve}]}", "4:29: VOTE bob is not an approver of this request"),
         ("approvals: {gate: [{by: alice, decision: yes}]}", "4:46: VALUE `yes` cannot stand here (one of `approve`"),
         ("approvals: {gate: [{decision: reject}]}", "4:24: MISSING_KEY the vote needs `by`"),
-        ("signals: []", "4:5: NOT_YET `signals` is a word of test files"),
         ("input: {}", "4:5: UNKNOWN_KEY unknown key `input` (did you mean `inputs`?)"),
         ("inputs: {n: 1, k: 2}", "4:13: INPUTS the inputs do not fit"),
         ("inputs: {n: one}", "4:17: INPUTS the inputs do not fit"),
@@ -121,4 +120,6 @@ def test_the_page_tells_of_every_key_and_code() -> None:
     keys = {key for part in (SCHEMA, *SCHEMA["$defs"].values()) for key in part.get("properties", {})}
     keys |= set(SCHEMA["$defs"]["Answer"]["properties"]["error"]["properties"])
     assert {key for key in keys if f"`{key}`" not in page} == set()
-    assert all(f"### {code}\n" in page for code in ("UNKNOWN_WORKFLOW", "INPUTS", "VOTE"))
+    assert all(
+        f"### {code}\n" in page for code in ("UNKNOWN_WORKFLOW", "INPUTS", "VOTE", "SIGNAL", "TRIGGER")
+    )

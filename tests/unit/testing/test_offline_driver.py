@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from engine.core.states import RUN_ENDS, TASK_ENDS
+from engine.testing.addresses import ByAddress
 from engine.testing.cases import Answer, Cancel, Case, Expectation, Failure, Mock, Vote
 from engine.testing.driver import Driver
 from engine.testing.spans import duration
@@ -317,16 +318,14 @@ def test_any_definition_is_played_to_its_end_and_the_same_twice(seed: int) -> No
     answers = {
         t["id"]: Answer({"n": 1}, chance.choice([None, None, failure]), chance.choice([0, 7])) for t in tasks
     }
-    votes: dict[str, tuple[Vote, ...]] = {
-        t["id"]: (Vote("bob", chance.choice(["approve", "reject"]), 3.0, ()),) for t in tasks
-    }
+    votes = {t["id"]: (Vote("bob", chance.choice(["approve", "reject"]), 3.0, ()),) for t in tasks}
     case = Case(
         name="any",
         line=1,
         place=(),
         inputs={},
-        mocks={name: Mock((answer,), repeats=True) for name, answer in answers.items()},
-        approvals=votes,
+        mocks=ByAddress((name, Mock((answer,), repeats=True)) for name, answer in answers.items()),
+        approvals=ByAddress(votes),
         expect=Expectation("COMPLETED", {}, {}),
         started_at=1000.0,
         cancel=chance.choice([None, None, Cancel(chance.choice([0.0, 9.0]), "bob", "")]),

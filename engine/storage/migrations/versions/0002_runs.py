@@ -13,6 +13,16 @@ down_revision = "0001"
 def upgrade() -> None:
     """New columns have defaults: rows of runs that are under way stay as they are."""
     _runs()
+    op.add_column(
+        "workflow_versions",
+        sa.Column(
+            "calls",
+            _json(),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+            comment="[{workflow, ref}] of its tasks of type workflow",
+        ),
+    )
     op.add_column("task_states", sa.Column("more", _json(), nullable=True, comment=_MORE))
     op.add_column("approval_requests", _text("told"))
     _signals()
@@ -59,7 +69,7 @@ def _runs() -> None:
         table, sa.Column("carried", _json(), nullable=True, comment="what a rerun may take over, by address")
     )
     op.add_column(table, sa.Column("callback_key", sa.Text(), nullable=True))
-    for column in ("parent_id", "rerun_of"):
+    for column in ("parent_id", "root_id", "rerun_of"):
         op.create_index(f"ix_{table}_{column}", table, [column], postgresql_where=sa.text(f"{column} <> ''"))
 
 

@@ -1,0 +1,207 @@
+"""A plan as people read it: in a terminal, and as the comment of a pull request. What programs read is `Plan.to_json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from engine.core.contracts import Json
+from engine.planning.plans import LEVELS, Change, DefinitionPlan, Live, Plan
+
+MARKER: Final = "<!-- pinflow-plan -->"
+"""First line of a comment: by it the next plan of the same pull request finds the one that it replaces."""
+MAX_MARKDOWN: Final = 60_000
+"""Characters: forges take little more than 65,000."""
+_MAX_VALUE: Final = 100
+_SIGNS: Final = {
+    "added": "+", "changed": "~", "moved": ">", "retired": "-", "rewritten": "=", "invalid": "!",
+}  # fmt: skip
+_WORDS: Final = {
+    "added": "added", "changed": "changed", "moved": "moved", "retired": "retired",
+    "rewritten": "rewritten without a change of meaning", "invalid": "invalid",
+}  # fmt: skip
+_BADGES: Final = {"high": "🔴 high", "medium": "🟠 medium", "low": "🟡 low", "none": "⚪ none"}
+
+
+def as_json(plan: Plan) -> str:
+    """The plan for programs."""
+    return json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_text(plan: Plan) -> str:
+    """The plan for a terminal: what is worst first."""
+    lines = [f"plan {_range(plan)}: {_summary(plan)}"]
+    lines += [f"note: {_plain(note)}" for note in plan.notes]
+    if plan.problems:
+        lines += ["", *(_plain(str(problem)) for problem in plan.problems)]
+    for definition in plan.definitions:
+        lines += ["", *_text_of(definition)]
+    return "\n".join(lines) + "\n"
+
+
+def as_markdown(plan: Plan) -> str:
+    """The plan for the comment of a pull request. Nothing of the files is read as Markdown there."""
+    head = [MARKER, "### Pinflow plan", "", f"`{_range(plan)}`: {_summary(plan)}", ""]
+    head += [f"> {_md(note)}\n" for note in plan.notes]
+    if plan.problems:
+        head += ["**This change would be refused.**", ""]
+        head += [f"- {_code(str(problem))}" for problem in plan.problems] + [""]
+    made = "\n".join(head).rstrip("\n") + "\n\n"
+    for number, definition in enumerate(plan.definitions):
+        part = "\n".join(_markdown_of(definition)) + "\n\n"
+        if len(made) + len(part) > MAX_MARKDOWN:
+            left = len(plan.definitions) - number
+            return f"{made}\n…and {left} more, which did not fit here: run `pinflow plan` for all of it.\n"
+        made += part
+    return made.rstrip("\n") + "\n"
+
+
+FORMATS: Final[dict[str, Callable[[Plan], str]]] = {
+    "text": as_text,
+    "json": as_json,
+    "markdown": as_markdown,
+}
+
+
+def _range(plan: Plan) -> str:
+    return f"{_shortened(plan.base)}..{_shortened(plan.head)}"
+
+
+def _shortened(sha: str) -> str:
+    return sha[:12] if len(sha) >= 40 and all(letter in "0123456789abcdef" for letter in sha) else sha
+
+
+def _summary(plan: Plan) -> str:
+    counted = plan.counted()
+    if plan.problems:
+        number = len(plan.problems)
+        return f"refused, {number} problem{'' if number == 1 else 's'}"
+    if not counted:
+        return "no definition changes"
+    told = ", ".join(f"{counted[kind]} {word}" for kind, word in _WORDS.items() if kind in counted)
+    return f"{told}; risk: {plan.level}"
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _text_of(definition: DefinitionPlan) -> Iterator[str]:
+    moved = f" (from {definition.old_path})" if definition.old_path else ""
+    title = f"{_SIGNS[definition.change]} {definition.name or '?'}  {definition.path}{moved}"
+    yield _plain(f"{title}: {_WORDS[definition.change]}")
+    for change in definition.changes:
+        place = f"{change.path}: " if change.path else ""
+        yield _plain(f"    {change.level:<6}  {change.code}  {place}{_values(change, _shown)}".rstrip(": "))
+        yield _plain(f"            {_where(definition, change)}{change.why}")
+    for live in definition.live:
+        for line in _live_lines(live):
+            yield _plain(f"    {line}")
+
+
+def _where(definition: DefinitionPlan, change: Change) -> str:
+    return f"{definition.path}:{change.line}: " if change.line and change.path else ""
+
+
+def _values(change: Change, shown: Callable[[Json], str]) -> str:
+    match change.kind:
+        case "added":
+            return f"+ {shown(change.new)}" if change.path else ""
+        case "removed":
+            return f"- {shown(change.old)}" if change.path else ""
+    if change.old is None:
+        return shown(change.new)
+    return f"{shown(change.old)} → {'nothing' if change.new is None else shown(change.new)}"
+
+
+def _shown(value: Json) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    """Without control characters: what a file says must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+# --- what only a server knows -----------------------------------------------------------------------------------------
+
+
+def _live_lines(live: Live) -> Iterator[str]:
+    if not live.commit_sha:
+        yield f"{live.source}: not live"
+    else:
+        same = "the base of this plan" if live.is_base else "not the base of this plan: it has moved on"
+        yield f"{live.source}: live at {live.commit_sha[:12]}, {same}"
+    for runs in live.runs:
+        statuses = ", ".join(f"{count} {status}" for status, count in sorted(runs.statuses.items()))
+        since = f", the oldest since {runs.oldest}" if runs.oldest else ""
+        number = f"{runs.count} open run{'' if runs.count == 1 else 's'}"
+        yield f"  {number} of {runs.commit_sha[:12]} ({statuses}{since}): each ends as it began"
+    if live.parents:
+        yield f"  started as a child by: {', '.join(live.parents)}"
+    if live.triggers:
+        yield f"  starts by itself: {', '.join(live.triggers)}"
+    if live.replayed or live.unknown:
+        yield f"  {len(live.differ)} of {live.replayed} recorded runs would go another way"
+    for run in live.differ:
+        ends = (
+            f"; it ended {run.status} and would end {run.would_end}"
+            if run.would_end not in ("", run.status)
+            else ""
+        )
+        yield f"    {run.run}: {run.task} was {run.was}, would be {run.would}{ends}"
+    for unknown in live.unknown:
+        yield f"    {unknown.run}: not compared: {unknown.why}"
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def _markdown_of(definition: DefinitionPlan) -> Iterator[str]:
+    moved = f", moved from {_code(definition.old_path)}" if definition.old_path else ""
+    badge = f" · {_BADGES[definition.level]}" if definition.changes else ""
+    yield f"#### {_code(definition.name or '?')} {_WORDS[definition.change]}{badge}"
+    yield ""
+    yield f"{_code(definition.path)}{moved}"
+    if definition.changes:
+        yield ""
+        yield "| risk | what | where | change |"
+        yield "|---|---|---|---|"
+    for change in sorted(definition.changes, key=lambda each: LEVELS.index(each.level)):
+        where = f"{_code(change.path, cell=True)}" if change.path else ""
+        line = f" line {change.line}" if change.line and change.path else ""
+        values = _values(change, lambda value: _code(_shown(value), cell=True))
+        yield f"| {_BADGES[change.level]} | **{change.code}**: {change.why} | {where}{line} | {values} |"
+    for live in definition.live:
+        yield ""
+        for line in _live_lines(live):
+            yield f"{'  ' * (_indent(line) // 2)}- {_md(line.strip())}"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _code(text: str, *, cell: bool = False) -> str:
+    """Text as a code span, whatever it holds: nothing in it is Markdown, a mention or a link."""
+    text = _plain(text)
+    if cell:
+        text = text.replace("\\", "\\\\").replace("|", "\\|")
+    longest = run = 0
+    for letter in text:
+        run = run + 1 if letter == "`" else 0
+        longest = max(longest, run)
+    fence = "`" * (longest + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") or not text else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def _md(text: str) -> str:
+    """Text outside of a code span, with all that Markdown, HTML or a forge would read taken out of its meaning."""
+    text = _plain(text)
+    for sign in "\\`*_[]<>#|@":
+        text = text.replace(
+            sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "&#64;"}[sign]
+        )
+    return text

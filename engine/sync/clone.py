@@ -1,0 +1,220 @@
+"""The two ends of a range of commits in somebody's own clone: what `pinflow plan` compares.
+
+Nothing but objects is read, over the same fenced git as everywhere: no work tree, no index, no hook of the clone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.dsl.definition_files import is_definition
+from engine.errors import InvalidInput, Misconfigured, NotFound, Problem
+from engine.planning.planner import FileChange
+from engine.sync import git_said
+from engine.sync.git_objects import CommitObject, Difference, Entry, TreeTooLarge
+from engine.sync.git_reader import Reader
+from engine.sync.git_source import Done, GitCommand, close_process, kill_group
+from engine.sync.git_urls import Remote
+from engine.sync.plan import FUNCTIONS, join, sort_difference
+
+_LIMIT = 60.0
+_MAX_TEXT = 1024 * 1024
+_USES_FUNCTIONS = b"python_function"
+_NAME = re.compile(rb"^name[ \t]*:[ \t]*[\"']?([a-z][a-z0-9-]*)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Two commits, as full SHAs."""
+
+    base: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What differs between two commits below some folders: the arguments of `engine.planning.planner.make_plan`."""
+
+    base: str
+    head: str
+    files: tuple[FileChange, ...]
+    names: dict[str, str]
+    problems: tuple[Problem, ...]
+
+
+class Clone:
+    """The git repository around a folder. Not for two threads at once."""
+
+    def __init__(self, git: GitCommand, git_dir: Path, prefix: str) -> None:
+        self._git = git
+        self._git_dir = git_dir
+        self._prefix = prefix
+
+    def resolve(self, text: str) -> Range:
+        """What `BASE..HEAD` means: the two commits. `BASE...HEAD` begins where HEAD left BASE, as in `git diff`.
+
+        Without `..` the text is the base, and HEAD the head. Raises `NotFound` for what is no commit here.
+        """
+        left, dots, right = text.partition("...")
+        if not dots:
+            left, dots, right = text.partition("..")
+        base, head = self._commit(left or "HEAD"), self._commit(right or "HEAD")
+        if dots == "...":
+            done = self._run(["merge-base", "--end-of-options", base, head])
+            if done.code != 0:
+                raise NotFound(
+                    f"{left or 'HEAD'} and {right or 'HEAD'} have no commit in common here",
+                    hint="a shallow clone lacks the older commits: `git fetch --unshallow`",
+                )
+            base = done.stdout.decode("ascii").strip()
+        return Range(base, head)
+
+    def compare(self, commits: Range, paths: Sequence[str]) -> Comparison:
+        """What differs below `paths`: folders of a source each, or single definitions, from the current folder."""
+        files: dict[str, FileChange] = {}
+        names: dict[str, str] = {}
+        problems: list[Problem] = []
+        with self._reader() as reader:
+            base, head = reader.commit(commits.base), reader.commit(commits.head)
+            for path in paths:
+                place = self._place(path)
+                for found in _compare(reader, base, head, place):
+                    if isinstance(found, Problem):
+                        problems.append(found)
+                    elif isinstance(found, FileChange):
+                        files.setdefault(found.path, found)
+                    else:
+                        names.setdefault(*found)
+        return Comparison(commits.base, commits.head, tuple(files.values()), names, tuple(problems))
+
+    def _commit(self, ref: str) -> str:
+        done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"])
+        if done.code == 0:
+            return done.stdout.decode("ascii").strip()
+        remote = self._run(
+            ["rev-parse", "--verify", "--quiet", "--end-of-options", f"origin/{ref}^{{commit}}"]
+        )
+        hint = (
+            f"origin/{ref} is"
+            if remote.code == 0
+            else f"`git fetch origin {ref}` brings it, if it is a branch"
+        )
+        raise NotFound(f"{ref[:200]!r} is no commit in this clone", hint=hint)
+
+    def _place(self, path: str) -> str:
+        """A path as given, from the root of the repository."""
+        parts: list[str] = []
+        for part in f"{self._prefix}{path}".split("/"):
+            if part == "..":
+                if not parts:
+                    raise InvalidInput(f"{path} lies outside of the repository")
+                parts.pop()
+            elif part not in ("", "."):
+                parts.append(part)
+        return "/".join(parts)
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        process = self._git.start(["cat-file", "--batch"], stdin=subprocess.PIPE, git_dir=self._git_dir)
+        try:
+            yield Reader(process, "HEAD")
+        finally:
+            self._git.running.discard(process)
+            kill_group(process)
+            close_process(process)
+
+    def _run(self, arguments: Sequence[str]) -> Done:
+        return self._git.run(arguments, limit=_LIMIT, git_dir=self._git_dir)
+
+
+@contextlib.contextmanager
+def open_clone(folder: Path) -> Iterator[Clone]:
+    """The repository that `folder` lies in. Raises `Misconfigured` if there is none."""
+    with tempfile.TemporaryDirectory(prefix="pinflow-git-") as scratch:
+        own = Path(scratch) / "git"
+        own.mkdir()
+        git = GitCommand(Remote(fetch="", shown=str(folder), scheme="file"), own)
+        asked = ["-C", str(folder), "rev-parse", "--absolute-git-dir", "--show-prefix"]
+        done = git.run(asked, limit=_LIMIT, git_dir=None)
+        if done.code != 0:
+            raise Misconfigured(
+                f"{folder} lies in no git repository: {git_said.last_words(done.stderr)}",
+                hint="call it in a clone of the repository",
+            )
+        git_dir, _, prefix = done.stdout.decode("utf-8", "surrogateescape").partition("\n")
+        yield Clone(git, Path(git_dir), prefix.removesuffix("\n"))
+
+
+def _compare(
+    reader: Reader, base: CommitObject, head: CommitObject, place: str
+) -> Iterator[FileChange | Problem | tuple[str, str]]:
+    """Files that differ, problems, and names of definitions that stay as they are, with the path of each."""
+    was, now = reader.folder(base, place), reader.folder(head, place)
+    if (was is None or not was.is_tree) and (now is None or not now.is_tree):
+        if was is None and now is None:
+            raise NotFound(
+                f"{place or '.'} stands at neither end of the range",
+                hint="name the folder of the definitions",
+            )
+        folder, _, name = place.rpartition("/")
+        yield from _below(reader, base, head, folder, only=name)
+        return
+    yield from _below(reader, base, head, place)
+
+
+def _below(
+    reader: Reader, base: CommitObject, head: CommitObject, folder: str, *, only: str = ""
+) -> Iterator[FileChange | Problem | tuple[str, str]]:
+    trees = [_tree(reader.folder(commit, folder)) for commit in (base, head)]
+    try:
+        difference = reader.diff(*trees)
+        listing: Difference = reader.diff("", trees[1])
+    except TreeTooLarge as error:
+        raise InvalidInput(f"{folder or '.'} holds {error}", hint="name a smaller folder") from error
+    if only:
+        difference = {path: pair for path, pair in difference.items() if path == only or _of_functions(path)}
+    changes = sort_difference(difference, folder)
+    yield from changes.problems
+    functions = tuple(sorted(join(folder, path) for path in difference if _of_functions(path)))
+    here = {
+        join(folder, path): now
+        for path, (_, now) in listing.items()
+        if now and now.is_file and is_definition(path)
+    }
+    touched = sorted({*changes.files, *changes.removed})
+    old = {join(folder, path): was for path, (was, _) in difference.items() if was and was.is_file}
+    texts = _texts(reader, [old[path].sha if path in old else "" for path in touched])
+    news = _texts(reader, [changes.files.get(path, "") for path in touched])
+    for path, before, after in zip(touched, texts, news, strict=True):
+        yield FileChange(path, before, after, functions)
+    rest = [path for path in here if path not in changes.files and (not only or path == join(folder, only))]
+    if not touched and not functions:
+        return
+    for path, text in zip(rest, _texts(reader, [here[path].sha for path in rest]), strict=True):
+        if text is None:
+            continue
+        if functions and _USES_FUNCTIONS in text:
+            yield FileChange(path, text, text, functions)
+        elif found := _NAME.search(text):
+            yield found[1].decode(), path
+
+
+def _tree(entry: Entry | None) -> str:
+    return entry.sha if entry is not None and entry.is_tree else ""
+
+
+def _of_functions(path: str) -> bool:
+    return path.startswith(f"{FUNCTIONS}/")
+
+
+def _texts(reader: Reader, shas: Sequence[str]) -> list[bytes | None]:
+    """The contents of blobs; None where there is no id, and an unreadably long text for one that is too large."""
+    wanted = [sha for sha in shas if sha]
+    contents = dict(zip(wanted, reader.blobs(wanted, _MAX_TEXT), strict=True))
+    return [(contents[sha] or b" " * (_MAX_TEXT + 1)) if sha else None for sha in shas]
