@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from engine import faults
 from engine.activities.failures import ActivityFailure
 from engine.core.contracts import Json, RunStart, TaskError
 from engine.core.run_state import error_to_json, start_from_json
@@ -49,7 +48,6 @@ class ChildDesk:
         child = children.NewChild(start, inputs, titled(compiled, inputs), key, error)
         async with self._database.begin() as connection:
             known = await children.open(connection, child, actor=_ACTOR)
-        await faults.point("child.after_commit")
         if not known:
             raise _unknown_version(start)
         answer: dict[str, Json] = {"error": error, "callback_key": key}

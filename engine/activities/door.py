@@ -90,7 +90,6 @@ def engine_activities(database: Database) -> list[Callable[..., Any]]:
             rows = task_states.as_json(raw["tasks"], first=task_states.SLICED + raw["offset"])
             async with database.begin() as connection:
                 await task_states.note(connection, raw["execution_id"], rows)
-            await faults.point("slice.after_record")
 
     @activity.defn(name=wire.OPEN_RUN)
     async def open_run(raw: dict[str, Any]) -> dict[str, Any]:
