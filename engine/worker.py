@@ -27,6 +27,7 @@ from engine.activities.http_client import HttpClient
 from engine.activities.recorder import AttemptRecorder, RecordingInterceptor
 from engine.activities.registry import ActivityRegistry
 from engine.activities.result_cache import ResultCache
+from engine.activities.secrets import Secrets
 from engine.core.workflow import WorkflowEngineWorkflow
 from engine.errors import Unavailable
 from engine.executor.dispatcher import Dispatcher
@@ -62,6 +63,7 @@ async def run_worker(settings: Settings) -> None:
 async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then drain. For a process with several parts, and for tests."""
     registry = ActivityRegistry.load()
+    secrets = Secrets.load(settings.secrets)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.aclose)
@@ -76,6 +78,7 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
             bundles=BundleStore(database),
             functions=functions,
             cache=ResultCache(database),
+            secrets=secrets,
         )
         executor = await _connected(settings, database, stop)
         if executor is None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from engine.activities.bundles import BundleStore
     from engine.activities.function_process import FunctionRunner
     from engine.activities.http_client import HttpClient
+    from engine.activities.secrets import Secrets
     from engine.settings import Settings
 
 
@@ -26,6 +27,8 @@ class Workbench:
     """Guarded by the egress rules: use it instead of a client of your own."""
     bundles: BundleStore
     functions: FunctionRunner
+    secrets: Secrets
+    """Asked by the door alone, for what a definition has declared."""
     cache: ResultCache = field(default_factory=ResultCache)
 
 

@@ -57,10 +57,13 @@ class Client:
     timeout: float = 30.0
 
     @classmethod
-    def from_environment(cls) -> Client:
-        """The server of PINFLOW_URL and PINFLOW_TOKEN, else the one that `pinflow up` runs in this folder or above."""
+    def from_environment(cls, url: str = "") -> Client:
+        """The server of PINFLOW_URL and PINFLOW_TOKEN, else the one that `pinflow up` runs in this folder or above.
+
+        A `url` of the caller's own goes before both, with the token of PINFLOW_TOKEN.
+        """
         local = local_stack()
-        url = os.environ.get("PINFLOW_URL") or local.get("url") or "http://127.0.0.1:8000"
+        url = url or os.environ.get("PINFLOW_URL") or local.get("url") or "http://127.0.0.1:8000"
         same = url.rstrip("/") == str(local.get("url", "")).rstrip("/")
         # The local token is for the local server only: it must not be sent to whoever PINFLOW_URL names.
         token = os.environ.get("PINFLOW_TOKEN") or (local.get("token", "") if same else "")

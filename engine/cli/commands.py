@@ -81,6 +81,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("schema", "print the JSON Schema of definitions, for editors", WRITE),
     Command("graph", "draw a definition as SVG or Mermaid", WRITE, "NAME"),
     Command("workflows", "what is live, and which versions were", RUN, "ls | show | versions"),
+    Command("history", "every version of a workflow, who brought it, and how its runs ended", RUN, "NAME"),
     Command("run", "start a run, pinned to the live version or to a commit", RUN, "NAME [-i k=v]"),
     Command("executions", "runs and their tasks", RUN, "ls | show | watch | cancel"),
     Command("approvals", "requests that wait for people, and their answers", RUN, "ls | approve | reject"),

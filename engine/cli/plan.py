@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.dsl.activity_types import ActivityTypes
+from engine.errors import InvalidInput
 from engine.planning.planner import make_plan
-from engine.planning.plans import LEVELS
+from engine.planning.plans import LEVELS, Plan, from_json
 from engine.planning.reports import FORMATS
+
+if TYPE_CHECKING:
+    from engine.sync.clone import Comparison
 
 HELP = """
 Tell what the commits BASE..HEAD would do to each definition: changes of meaning, not of text, each with its risk, the
@@ -16,11 +23,15 @@ worst first. It reads the commits of the clone that you stand in, not your work 
 
   pinflow plan main..HEAD                     what this branch would do
   pinflow plan main...HEAD                    the same, without what main has got since the branch began
+  pinflow plan main..HEAD --server            and what it would meet on the server: what is live, which runs are open,
+                                              which recorded runs would go another way; no task is called
 
 Definitions with problems are told as `pinflow validate` tells them, with exit code 1. Without a problem the exit code
 is 0, whatever the risks are, unless --fail-on names one.
 """
 DEFAULT_FOLDER = "workflows"
+_MAX_REQUEST = 1024 * 1024
+"""Bytes that a server takes at once."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths", nargs="*", metavar="PATH", help=f"folders of sources, or files (default: {DEFAULT_FOLDER})"
     )
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
+    parser.add_argument(
+        "--server", nargs="?", const="", metavar="URL",
+        help="ask a server what the change would meet (default: the one of PINFLOW_URL)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--source", default="", help="with --server: one source; all that have the name otherwise"
+    )
     parser.add_argument(
         "--fail-on", choices=("high", "medium", "low"), metavar="LEVEL",
         help="end with exit code 1 if a change is as risky as this: high, medium or low",
@@ -46,8 +64,45 @@ def run(args: argparse.Namespace) -> int:
         comparison.base, comparison.head, comparison.files,
         types=ActivityTypes.default(), names=comparison.names, problems=comparison.problems,
     )  # fmt: skip
+    if args.server is not None and not plan.problems:
+        plan = _on_server(args, comparison)
     print(FORMATS[args.format](plan), end="")
     if plan.problems:
         return 1
     risky = args.fail_on is not None and LEVELS.index(plan.level) <= LEVELS.index(args.fail_on)
     return 1 if risky else 0
+
+
+def _on_server(args: argparse.Namespace, comparison: Comparison) -> Plan:
+    """The same plan, made by a server, with what it would meet there."""
+    from engine.cli.client import Client
+
+    client = Client.from_environment(args.server)
+    asked = {
+        "base": comparison.base,
+        "head": comparison.head,
+        "files": [
+            {
+                "path": file.path,
+                "old": _text(file.old),
+                "new": _text(file.new),
+                "functions": list(file.functions),
+            }
+            for file in comparison.files
+        ],
+        "source": args.source,
+    }
+    if len(json.dumps(asked)) > _MAX_REQUEST:
+        raise InvalidInput(
+            f"the definitions that differ have more than {_MAX_REQUEST} bytes",
+            hint="name some of them as PATH",
+        )
+    return replace(from_json(client.post("/plan", asked)), server=client.url)
+
+
+def _text(content: bytes | None) -> str | None:
+    """As JSON takes it. The head's files are UTF-8, since they are valid; one of the base that is not says nothing."""
+    try:
+        return None if content is None else content.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

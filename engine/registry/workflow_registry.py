@@ -179,7 +179,8 @@ class WorkflowRegistry:
     async def versions(self, name: str, *, limit: int = 100, before: int = 0) -> list[Record]:
         """When which version of `name` (or `source/name`) was live, newest first, also of a retired workflow.
 
-        Each has `from_seq, from_sha, from_at` and `to_seq, to_sha, to_at` (null while live); `before` is a `from_seq`.
+        Each has `from_seq, from_sha, from_at` and `to_seq, to_sha, to_at` (null while live), the commit that made it
+        live (`author, author_email, committed_at, subject, signer`) and its runs; `before` is a `from_seq`.
         Raises `NotFound`, and `InvalidInput` if several sources have the name.
         """
         source, _, bare = name.rpartition("/")

@@ -148,15 +148,25 @@ async def definitions(connection: AsyncConnection, name: str, source: str = "") 
     return await many(connection, _DEFINITIONS, {"name": name, "source": source})
 
 
+# A signer stands on the revision once sources ask for signatures.
 _SPANS = text(
     f"""
     SELECT s.name AS source, g.path, g.from_seq, g.to_seq, f.sha AS from_sha, f.registered_at AS from_at,
-           t.sha AS to_sha, t.registered_at AS to_at, {_VERSION}
+           t.sha AS to_sha, t.registered_at AS to_at, {_VERSION},
+           f.author, f.author_email, f.committed_at, f.subject, COALESCE(to_jsonb(f) ->> 'signer', '') AS signer,
+           ran.total AS runs, ran.open AS runs_open, ran.completed AS runs_completed, ran.failed AS runs_failed
     FROM version_ranges g
     JOIN sources s ON s.id = g.source_id
     JOIN workflow_versions v ON v.id = g.version_id
     JOIN revisions f ON f.source_id = g.source_id AND f.seq = g.from_seq
     LEFT JOIN revisions t ON t.source_id = g.source_id AND t.seq = g.to_seq
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS total,
+               count(*) FILTER (WHERE status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')) AS open,
+               count(*) FILTER (WHERE status = 'COMPLETED') AS completed,
+               count(*) FILTER (WHERE status IN ('FAILED', 'TIMED_OUT')) AS failed
+        FROM workflow_executions e WHERE e.version_id = v.id
+    ) ran
     WHERE g.source_id = :source_id AND g.name = :name AND (:before = 0 OR g.from_seq < :before)
     ORDER BY g.from_seq DESC LIMIT :limit
     """
@@ -166,7 +176,11 @@ _SPANS = text(
 async def spans(
     connection: AsyncConnection, source_id: int, name: str, *, limit: int, before: int = 0
 ) -> list[Record]:
-    """When which version of `name` was live, newest first, those that began before revision `before` only."""
+    """When which version of `name` was live, newest first, those that began before revision `before` only.
+
+    Each with the commit that made it live, and how its runs ended; a version that was restored has the runs of all its
+    spans.
+    """
     parameters = {"source_id": source_id, "name": name, "limit": limit, "before": before}
     return await many(connection, _SPANS, parameters)
 

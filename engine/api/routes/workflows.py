@@ -10,6 +10,8 @@ from engine.api.auth import Service
 from engine.api.schemas.common import Cursor, Limit, Page
 from engine.api.schemas.workflows import Version, Workflow, WorkflowDetail
 from engine.services import cursors
+from engine.services.pull_requests import pull_request
+from engine.storage.rows import Record
 
 router = APIRouter(prefix="/workflows", tags=["workflows"])
 
@@ -31,11 +33,21 @@ async def list_workflows(
 # A name may be `source/name`, so the longer path stands first.
 @router.get("/{workflow:path}/versions", response_model=Page[Version])
 async def list_versions(workflow: str, services: Service, limit: Limit = 50, cursor: Cursor = "") -> Any:
-    """When which version was live, the newest first; of a retired definition as well."""
+    """When which version was live and how its runs ended, the newest first; of a retired definition as well."""
     before = cursors.decode(cursor, int)
     rows = await services.registry.versions(workflow, limit=limit + 1, before=before[0] if before else 0)
     more = cursors.encode(rows[limit - 1]["from_seq"]) if len(rows) > limit else ""
-    return {"items": [row | {"live": row["to_seq"] is None} for row in rows[:limit]], "next_cursor": more}
+    return {"items": [_span(row) for row in rows[:limit]], "next_cursor": more}
+
+
+def _span(row: Record) -> Record:
+    ended = row["runs_completed"] + row["runs_failed"]
+    return row | {
+        "live": row["to_seq"] is None,
+        "pull_request": pull_request(row["subject"]),
+        "restored": row["commit_sha"] != row["from_sha"],
+        "failure_rate": row["runs_failed"] / ended if ended else None,
+    }
 
 
 @router.get("/{workflow:path}", response_model=WorkflowDetail)

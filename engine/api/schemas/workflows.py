@@ -54,3 +54,22 @@ class Version(Message):
     to_sha: str | None
     """The revision that ended it."""
     to_at: datetime | None
+    author: str
+    """Of the commit that made it live, as the commit says; git does not prove it."""
+    author_email: str
+    committed_at: datetime
+    subject: str
+    signer: str = ""
+    """Who signed that commit, if the source asks for signatures."""
+    pull_request: int | None
+    """The number that the commit's subject names."""
+    restored: bool
+    """Its bytes are those of an older commit, as after a revert: `commit_sha` is that one."""
+    runs: int
+    """Runs of this version; of a restored one, over all its spans."""
+    runs_open: int
+    runs_completed: int
+    runs_failed: int
+    """FAILED and TIMED_OUT."""
+    failure_rate: float | None
+    """Of those that completed or failed; null without one."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.cli import executions, output, run, sync, watching
+from engine.cli import executions, history, output, run, sync, watching
 from engine.cli.client import Client
 from engine.errors import InvalidInput
 
@@ -246,3 +246,35 @@ def test_a_run_is_shown_with_its_error_and_who_is_asked(
     assert "ada said approve: go" in said
     assert "pinflow approvals approve q1" in said
     assert "{" not in said
+
+
+def test_history_tells_who_brought_a_version_and_how_it_did(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version: dict[str, Any] = {
+        "from_at": "2026-06-01T12:00:00Z",
+        "from_sha": "b" * 40,
+        "commit_sha": "a" * 40,
+        "live": True,
+        "restored": True,
+        "version": "1.2",
+        "author": "Ada\x1b[31m",
+        "signer": "ada@example.test",
+        "pull_request": 12,
+        "runs": 5,
+        "runs_failed": 1,
+        "failure_rate": 0.25,
+        "subject": "Revert",
+    }
+    answers = Answers({"/workflows/release/versions": {"items": [version], "next_cursor": ""}})
+    monkeypatch.setattr("engine.cli.history.Client.from_environment", lambda: answers)
+    parser = argparse.ArgumentParser()
+    history.configure(parser)
+
+    assert history.run(parser.parse_args(["release"])) == 0
+
+    said = capsys.readouterr().out
+    assert "live, as of aaaaaaaaaaaa" in said
+    assert "#12" in said
+    assert "1 (25%)" in said
+    assert "\x1b" not in said

@@ -1,0 +1,40 @@
+"""What a change would do, before it is merged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from engine.api.auth import Service
+from engine.api.schemas.plans import PlanAnswer, PlanRequest
+from engine.planning.planner import FileChange
+
+router = APIRouter(tags=["plans"])
+
+
+@router.post("/plan", response_model=PlanAnswer)
+async def plan(asked: PlanRequest, request: Request, services: Service) -> Any:
+    """Plan a change of definitions: what differs in meaning, how risky it is, and what it would meet here.
+
+    Nothing is stored and nothing is called. A head with problems has them under `problems`, and is no error of the
+    request.
+    """
+    files = [
+        FileChange(each.path, _bytes(each.old), _bytes(each.new), tuple(each.functions))
+        for each in asked.files
+    ]
+    made = await services.plans.plan(
+        asked.base,
+        asked.head,
+        files,
+        names=asked.names,
+        server=str(request.base_url).rstrip("/"),
+        source=asked.source,
+        runs=asked.runs,
+    )
+    return made.to_json()
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,281 @@
+"""Plan against history: what recorded runs did, put through another definition by the brain. Nothing is called.
+
+A recorded run is played by the offline driver, with what was recorded as the answers: first under its own definition,
+which must lead to what was recorded, then under the new one.  Where the new one asks for something of which nothing
+is recorded, the paths part there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from engine.core.contracts import Json
+from engine.core.plan import HUMAN_APPROVAL, PHASES
+from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.json_schemas import compile_schema
+from engine.planning.plans import NotReplayed, Replayed
+from engine.planning.recorded import RecordedRun, RecordedTask
+from engine.testing.addresses import UNDO, ByAddress, path_of
+from engine.testing.cases import NEVER_RETRIED, Answer, Case, Expectation, Failure, Mock, Signal, Vote
+from engine.testing.driver import Driver
+from engine.testing.traces import TaskEnd, Trace
+
+NOT_THERE: Final = "not there"
+_JUDGED: Final = ("activity", "workflow", "signal")
+"""Types of tasks whose `outputs` are made of a result that is not kept."""
+_LONG: Final = 1e9
+"""Seconds, for an activity that was cancelled before it could answer."""
+
+
+def replay(
+    run: RecordedRun, old: dict[str, Any], new: dict[str, Any], types: ActivityTypes
+) -> Replayed | NotReplayed | None:
+    """Where a run's path would part from what was recorded; None if it would not.
+
+    `old` is the compiled form that it ran, `new` the one to be judged.
+    """
+    if run.status not in ("COMPLETED", "FAILED"):
+        return NotReplayed(run.id, f"it ended {run.status}")
+    if refused := _refused(run, new):
+        return Replayed(run.id, run.commit_sha, "", "started", f"refused: {refused}", run.status)
+    played_old, played_new, unknown = _comparable(old, new)
+    before = _play(run, played_old, frozenset(), types)
+    if differs := _first_difference(_recorded(run), before, played_old):
+        return NotReplayed(
+            run.id, f"its own definition does not lead to what is recorded: {_in_words(differs)}"
+        )
+    after = _play(run, played_new, unknown, types)
+    for missing in after.missing:
+        if path_of(missing.task) in unknown:
+            return NotReplayed(run.id, f"what {missing.task} gave before its `outputs` were made is not kept")
+    return _compared(run, before, after, played_new)
+
+
+def _play(run: RecordedRun, form: dict[str, Any], unknown: frozenset[str], types: ActivityTypes) -> Trace:
+    children = {call["workflow"]: _whole(call["workflow"]) for call in form.get("calls") or ()}
+    return Driver(form, types, children).play(_case(run, form, unknown))
+
+
+def _whole(name: str) -> dict[str, Any]:
+    """A child of which only its outcome is recorded."""
+    return {"name": name, "inputs": None, "calls": [], **{phase: [] for phase in PHASES}}
+
+
+def _refused(run: RecordedRun, new: dict[str, Any]) -> str:
+    """Why the start would be refused with the recorded inputs, "" if it would not."""
+    schema = new["inputs"] or {"type": "object", "additionalProperties": False}
+    for error in compile_schema(schema).iter_errors(run.inputs):
+        where = "/".join(["inputs", *map(str, error.instance_path)])
+        return f"{where}: " + str(error.message).split("\n", 1)[0][:200]
+    return ""
+
+
+# --- what was recorded, as the answers of a test ----------------------------------------------------------------------
+
+
+def _case(run: RecordedRun, form: dict[str, Any], unknown: frozenset[str]) -> Case:
+    kinds = dict(_tasks(form))
+    # Of a child nothing but its outcome is played: one without a record is asked for, and missing.
+    mocks = ByAddress(
+        {path: Mock((), repeats=False) for path, task in kinds.items() if task["type"] == "workflow"}
+    )
+    for each in run.tasks:
+        path = path_of(each.task)
+        if path not in unknown and _was_called(each, kinds.get(path)):
+            mocks[each.task] = _mock(run, each)
+    votes = ByAddress(
+        {
+            task: tuple(Vote(v.by, v.decision, v.after, (), None, v.comment, v.form) for v in said)
+            for task, said in run.votes.items()
+        }
+    )
+    signals = tuple(Signal(s.after, s.name, s.task, s.correlation, s.payload, s.by, ()) for s in run.signals)
+    return Case(
+        name=run.id, line=0, place=(), inputs=run.inputs, mocks=mocks, approvals=votes, expect=Expectation("", {}, {}),
+        started_at=run.started_at, started_by=run.started_by, commit_author=run.commit_author, signals=signals,
+        trigger=run.trigger, targets=run.targets,
+    )  # fmt: skip
+
+
+def _was_called(task: RecordedTask, compiled: dict[str, Any] | None) -> bool:
+    if compiled is None or task.status in ("SKIPPED", "PENDING"):
+        return False
+    if task.task.endswith(UNDO):
+        return True
+    kind: str = compiled["type"]
+    return kind == "workflow" or (kind == "activity" and bool(compiled["activity_type"] != HUMAN_APPROVAL))
+
+
+def _mock(run: RecordedRun, task: RecordedTask) -> Mock:
+    if task.cached and task.status == "COMPLETED":
+        return Mock((Answer(result=task.outputs, cached=True),), repeats=False)
+    made = [answer for each in run.attempts.get(task.task, ()) if (answer := _answer(task, each)) is not None]
+    if task.status == "CANCELLED":
+        made.append(Answer(after=_LONG))
+    elif not made:
+        took = (task.finished_at or 0.0) - (task.started_at or 0.0)
+        made.append(_last(task, max(took, 0.0)))
+    elif task.status == "COMPLETED" and made[-1].error is not None:
+        made.append(_last(task, 0.0))  # the row of the last attempt was lost with its worker
+    return Mock(tuple(made), repeats=False)
+
+
+def _answer(task: RecordedTask, attempt: Any) -> Answer | None:
+    if attempt.status == "COMPLETED" and task.status == "COMPLETED":
+        return Answer(result=task.outputs, after=attempt.seconds)
+    if attempt.status == "CANCELLED" or not isinstance(attempt.error, dict):
+        return None
+    return Answer(error=_failure(attempt.error), after=attempt.seconds)
+
+
+def _last(task: RecordedTask, took: float) -> Answer:
+    if task.status == "FAILED" and isinstance(task.error, dict):
+        return Answer(error=_failure(task.error), after=took)
+    return Answer(result=task.outputs, after=took)
+
+
+def _failure(error: dict[str, Json]) -> Failure:
+    kind = str(error.get("type") or "")
+    return Failure(kind, str(error.get("message") or ""), error.get("details"), kind not in NEVER_RETRIED)
+
+
+# --- what can be compared ---------------------------------------------------------------------------------------------
+
+
+def _comparable(
+    old: dict[str, Any], new: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
+    """Both forms with `outputs` and `success_when` left out where they are the same: their verdict is what is recorded.
+
+    And the tasks, by path, of which the raw result would be needed and is not kept.
+    """
+    before, after = dict(_tasks(old)), dict(_tasks(new))
+    same: set[str] = set()
+    unknown: set[str] = set()
+    for path, task in after.items():
+        was = before.get(path)
+        if was is None or task["type"] not in _JUDGED or was["type"] != task["type"]:
+            continue
+        if all(
+            _meant(old, was.get(key)) == _meant(new, task.get(key)) for key in ("outputs", "success_when")
+        ):
+            same.add(path)
+        elif was.get("outputs") is not None:
+            unknown.add(path)
+    gone = {path for path, task in before.items() if path not in after and task["type"] in _JUDGED}
+    return _settled(old, same | gone | unknown), _settled(new, same), frozenset(unknown)
+
+
+def _settled(form: dict[str, Any], paths: set[str]) -> dict[str, Any]:
+    def settle(tasks: list[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
+        made = []
+        for task in tasks:
+            path = prefix + task["id"]
+            changes: dict[str, Any] = {}
+            if path in paths:
+                changes = {key: None for key in ("outputs", "success_when") if key in task}
+            if task.get("tasks"):
+                changes["tasks"] = settle(task["tasks"], f"{path}.")
+            made.append(task | changes)
+        return made
+
+    return form | {phase: settle(form[phase], "") for phase in PHASES}
+
+
+def _meant(form: dict[str, Any], value: Json) -> Json:
+    """A compiled value with its expressions in place of their numbers."""
+    if isinstance(value, dict):
+        if "$expr" in value:
+            return {"$expr": form["exprs"][value["$expr"]]}
+        return {key: _meant(form, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_meant(form, item) for item in value]
+    return value
+
+
+def _tasks(form: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every task by its path, those inside of others after the one around them; compensations too."""
+    stack = [("", task) for phase in reversed(PHASES) for task in reversed(form[phase])]
+    while stack:
+        prefix, task = stack.pop()
+        path = prefix + task["id"]
+        yield path, task
+        if task.get("compensate"):
+            yield path + UNDO, {"type": "activity", **task["compensate"]}
+        stack += [(f"{path}.", inner) for inner in reversed(task.get("tasks") or [])]
+
+
+# --- where the paths part ---------------------------------------------------------------------------------------------
+
+_Difference = tuple[str, str, str]
+"""Task, what it was, what it would be."""
+
+
+def _recorded(run: RecordedRun) -> Trace:
+    trace = Trace(status=run.status)
+    for task in run.tasks:
+        trace.tasks[task.task] = TaskEnd(task.status, "", task.attempts, None, task.error)
+    return trace
+
+
+def _compared(run: RecordedRun, before: Trace, after: Trace, form: dict[str, Any]) -> Replayed | None:
+    found = _first_difference(before, after, form)
+    if found is None:
+        return None
+    task, was, would = found
+    if was == "CANCELLED":
+        would = "unknown"  # it never answered
+    return Replayed(run.id, run.commit_sha, task, was, would, run.status, after.status)
+
+
+def _first_difference(before: Trace, after: Trace, form: dict[str, Any]) -> _Difference | None:
+    """The first task, in the order in which the second trace ended them, that stands otherwise."""
+    for missing in after.missing:
+        was = before.tasks[missing.task].status if missing.task in before.tasks else NOT_THERE
+        asked = "RUNNING" if missing.attempt == 1 else f"at attempt {missing.attempt}"
+        return missing.task, was, f"{asked}, of which nothing is recorded"
+    order = {name: at for at, name in enumerate(after.path)}
+    names = sorted(
+        {*before.tasks, *after.tasks},
+        key=lambda name: (order.get(name, len(order)), _position(form, name), name),
+    )
+    ends: Sequence[tuple[str, str, str]] = [(n, _status(before, n), _status(after, n)) for n in names]
+    for name, was, would in ends:
+        if was != would and not {was, would} <= {"PENDING", "SKIPPED", NOT_THERE}:
+            return name, was, would
+    if before.status != after.status:
+        return "", before.status, after.status or "waiting"
+    return None
+
+
+def _status(trace: Trace, name: str) -> str:
+    return trace.tasks[name].status if name in trace.tasks else NOT_THERE
+
+
+def _position(form: dict[str, Any], name: str) -> int:
+    return next((at for at, (path, _) in enumerate(_tasks(form)) if path == path_of(name)), -1)
+
+
+def _in_words(difference: _Difference) -> str:
+    task, was, would = difference
+    return f"{task or 'the run'} was {was}, and comes to {would}"
+
+
+def replay_all(
+    runs: Sequence[tuple[RecordedRun, dict[str, Any]]], new: dict[str, Any], types: ActivityTypes
+) -> tuple[list[Replayed], list[NotReplayed]]:
+    """All runs, each with the form that it ran. A run that cannot be played stops no other."""
+    differ: list[Replayed] = []
+    unknown: list[NotReplayed] = []
+    for run, old in runs:
+        try:
+            found = replay(run, old, new, types)
+        except (KeyError, ValueError, TypeError, AssertionError) as error:
+            # Recorded by another release, or damaged: it says nothing, and the others still do.
+            found = NotReplayed(run.id, f"it cannot be read: {type(error).__name__}: {str(error)[:200]}")
+        if isinstance(found, Replayed):
+            differ.append(found)
+        elif found is not None:
+            unknown.append(found)
+    return differ, unknown
