@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Any
 
 import structlog
@@ -33,8 +31,8 @@ class ChildDesk:
     async def open(self, raw: dict[str, Any]) -> dict[str, Json]:
         """Write the row of a child once, however often it is asked.
 
-        Gives `{error, inputs, callback_key}`: with an `error` the run has ended before it began; `inputs` (with their
-        defaults) only if they differ from those that were sent. Raises `ActivityFailure` UNKNOWN_VERSION for a pin
+        Gives `{error, inputs}`: with an `error` the run has ended before it began; `inputs` (with their defaults) only
+        if they differ from those that were sent. Raises `ActivityFailure` UNKNOWN_VERSION for a pin
         that the registry does not hold.
         """
         start = start_from_json(raw)
@@ -44,21 +42,13 @@ class ChildDesk:
             raise _unknown_version(start) from missing
         inputs, problems = fitted(compiled, start.inputs)
         error = error_to_json(_inputs_error(start, problems)) if problems else None
-        key = callback_key(start)
-        child = children.NewChild(start, inputs, titled(compiled, inputs), key, error)
+        child = children.NewChild(start, inputs, titled(compiled, inputs), error)
         async with self._database.begin() as connection:
             known = await children.open(connection, child, actor=_ACTOR)
         if not known:
             raise _unknown_version(start)
-        answer: dict[str, Json] = {"error": error, "callback_key": key}
+        answer: dict[str, Json] = {"error": error}
         return answer if inputs == start.inputs else answer | {"inputs": inputs}
-
-
-def callback_key(start: RunStart) -> str | None:
-    """The child's own key, made from its parent's: a callback for one run is good for no other."""
-    if not start.callback:
-        return None
-    return hmac.new(start.callback["key"].encode(), start.execution_id.encode(), hashlib.sha256).hexdigest()
 
 
 async def look(executor: TemporalWorkflowExecutor, workflow_id: str) -> dict[str, Json]:

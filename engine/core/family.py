@@ -320,8 +320,8 @@ def _failed(cause: BaseException | None) -> Ending:
     if isinstance(cause, ApplicationError):
         type_ = cause.type or "WorkflowFailure"
         told = cause.details[0] if cause.details and isinstance(cause.details[0], dict) else {}
-        details = {"task": told.get("task") or "", "details": told.get("details")}
-        return _ENDED_AS.get(type_, "FAILED"), None, TaskError(type_, cause.message, "", details)
+        error = TaskError(type_, cause.message, str(told.get("task") or ""), told.get("details"))
+        return _ENDED_AS.get(type_, "FAILED"), None, error
     return "FAILED", None, TaskError("WorkflowFailure", str(cause))
 
 

@@ -287,10 +287,7 @@ class WorkflowEngineWorkflow:
         said = done.result()
         if said["error"] is not None:
             return error_from_json(said["error"]) or TaskError(INTERNAL, "no reason given")
-        callback = start.callback
-        if callback is not None:
-            callback = {**callback, "key": said["callback_key"]}
-        return replace(start, inputs=said.get("inputs", start.inputs), callback=callback)
+        return replace(start, inputs=said.get("inputs", start.inputs))
 
     async def _record(self, execution_id: str, finish: FinishRun) -> None:
         """Have the end of the run written to Postgres: it must not be lost, however long Postgres is away."""

@@ -35,7 +35,6 @@ class NewChild:
     start: RunStart
     inputs: Mapping[str, Any]
     title: str
-    callback_key: str | None
     error: Mapping[str, Any] | None = None
 
 
@@ -94,7 +93,7 @@ async def open(connection: AsyncConnection, child: NewChild, *, actor: str) -> b
         "parent_id": parent.execution_id,
         "parent_task": parent.task,
         "root_id": parent.root_id,
-        "callback_key": child.callback_key,
+        "callback_key": start.callback["key"] if start.callback else None,
         "actor": actor,
     }
     return await one(connection, _OPEN, values) is not None
