@@ -15,7 +15,17 @@ from engine.api import problems
 from engine.api.auth import SCHEME, SECURITY, needs
 from engine.api.limits import RequestLimits
 from engine.api.metrics import Metrics, RequestMetrics
-from engine.api.routes import approvals, executions, health, history, metrics, plans, tokens, workflows
+from engine.api.routes import (
+    approvals,
+    callbacks,
+    executions,
+    health,
+    history,
+    metrics,
+    plans,
+    tokens,
+    workflows,
+)
 from engine.api.routes.fast_lane import ROUTES as FAST_LANE
 from engine.api.schemas.common import ERRORS
 from engine.services.workflow_service import WorkflowService
@@ -46,6 +56,7 @@ def create_app(service: WorkflowService, *, fast_lane: bool = True) -> FastAPI:
         app.router.routes.extend(FAST_LANE)
     _include_closed(app)
     app.include_router(health.router)
+    app.include_router(callbacks.router)
     problems.install(app)
     app.add_middleware(RequestLimits)
     app.add_middleware(problems.LastResort)
