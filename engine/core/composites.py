@@ -74,6 +74,7 @@ def retire(course: Course, frame: Frame) -> None:
     run = course.run
     if not frame.block.undoable and run.kept + len(frame.tasks) > KEPT_TASKS:
         del owner.frames[frame.index]
+        frame.tasks = []  # they know the frame: without them nothing has to be searched for as garbage
         return
     run.kept += len(frame.tasks)
     thin_out(frame)

@@ -111,7 +111,7 @@ class Course:
     def open(self, task: Task, index: int, locals: dict[str, Json]) -> Frame:
         """A new pass through the body of a composite."""
         self.floor.steps += 1
-        frame = task.frames[index] = Frame.inside(task, index, locals)
+        frame = Frame.inside(task, index, locals)
         for plan in frame.block.free:
             self.look(frame.tasks[plan.position])
         return frame

@@ -35,7 +35,7 @@ def begin(course: Course, part: Slice) -> None:
     task.status, task.order = "COMPLETED", 1
     task.work = MapWork([])
     for index, body in part.undo.items():
-        task.frames[int(index)] = frame_from_json(task, int(index), body)
+        frame_from_json(task, int(index), body)
     frame.left = 0
     course.run.unwinding = unwinding.begin(course, frame)
 

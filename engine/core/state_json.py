@@ -171,7 +171,7 @@ def _restore_task(task: Task, changed: dict[str, Any]) -> None:
     if "work" in changed:
         task.work = _WORK[task.plan.kind](changed["work"], task)
     for index, body in (changed.get("frames") or {}).items():
-        task.frames[int(index)] = frame_from_json(task, int(index), body)
+        frame_from_json(task, int(index), body)
     if "undo" in changed:
         task.undo = undo_of(task)
         _restore_task(task.undo, changed["undo"])

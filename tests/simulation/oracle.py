@@ -121,7 +121,7 @@ class _Judge:
     def _satisfies(self, task: dict[str, Any], prefix: str) -> bool:
         end = self.ends[prefix + task["id"]]
         tolerated = end["status"] == "FAILED" and task["continue_on_failure"]
-        return end["status"] == "COMPLETED" or tolerated or end["skip_reason"] == "condition"
+        return bool(end["status"] == "COMPLETED" or tolerated or end["skip_reason"] == "condition")
 
     def _from_failure(self, task: dict[str, Any], by_id: dict[str, Any], prefix: str) -> bool:
         """FAILED, or skipped because an ancestor FAILED (and that one's failure was not what `success` lets pass)."""

@@ -12,17 +12,24 @@ GROUPS = ("db", "gpu")
 LEAVES = (
     ["activity"] * 14 + ["approval"] * 2 + ["wait"] * 2 + ["set"] * 2 + ["signal", "workflow", "workflow"]
 )
-COMPOSITES = ["group", "group", "map", "map", "loop"]
+PLAIN = ["activity"] * 7 + ["approval", "wait", "set"]
+COMPOSITES = ["group", "group", "map", "map", "map", "loop"]
+
+
+def random_definition(chance: Random) -> dict[str, Any]:
+    """One that needs nothing but activities, people and a clock."""
+    return Author(chance, plain=True).write()
 
 
 class Author:
-    """Writes one definition. `sloppy` authors write expressions that fail."""
+    """Writes one definition. `sloppy` authors write expressions that fail; `plain` ones know only the simplest tasks."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, *, plain: bool = False) -> None:
         self._chance = chance
+        self._plain = plain
         self._sloppy = chance.random() < 0.3
-        self._saga = chance.random() < 0.4
-        self._nesting = chance.choice([0, 0, 1, 2])
+        self._saga = not plain and chance.random() < 0.4
+        self._nesting = 0 if plain else chance.choice([0, 1, 1, 2])
         self._count = 0
 
     def write(self) -> dict[str, Any]:
@@ -31,7 +38,7 @@ class Author:
         size = chance.choice([1, 2, 3, 5, 8, 13] if self._nesting else [1, 2, 3, 5, 8, 13, 30])
         tasks = self._tasks(size, 0, [])
         fields: dict[str, Any] = {}
-        if chance.random() < 0.1:
+        if not self._plain and chance.random() < 0.1:
             fields["concurrency"] = {"group": chance.choice(GROUPS), "limit": 1, "on_conflict": "queue"}
         return definition(
             *tasks,
@@ -86,16 +93,19 @@ class Author:
             fields["config"] = {"seen": f"${{{{ tasks.{seen}.outputs }}}}"}
         elif names:
             fields["config"] = {"seen": f"${{{{ {chance.choice(names)} }}}}"}
-        if depth < self._nesting and chance.random() < 0.35:
-            return getattr(self, f"_{chance.choice(COMPOSITES)}")(name, before, depth, names, fields)
-        if depth == 0 and chance.random() < 0.02:
+        if depth < self._nesting and chance.random() < 0.45:
+            composite: dict[str, Any] = getattr(self, f"_{chance.choice(COMPOSITES)}")(
+                name, before, depth, names, fields
+            )
+            return composite
+        if depth == 0 and not self._plain and chance.random() < 0.02:
             status = chance.choice(["COMPLETED", "FAILED"])
             return task(name, *before, type="end", status=status, outputs={"n": 1}, **_plain(fields))
         return self._leaf(name, before, names, fields)
 
     def _leaf(self, name: str, before: list[str], names: list[str], fields: dict[str, Any]) -> dict[str, Any]:
         chance = self._chance
-        match chance.choice(LEAVES):
+        match chance.choice(PLAIN if self._plain else LEAVES):
             case "approval":
                 on_reject = chance.choice(["fail", "continue"])
                 fields |= {
@@ -123,7 +133,7 @@ class Author:
             case _:
                 wrong = {"n": "${{ result.missing }}"} if self._sloppy else None
                 fields["outputs"] = chance.choice([None] * 5 + ["${{ result.n }}", wrong])
-                if chance.random() < 0.08:
+                if not self._plain and chance.random() < 0.08:
                     fields["concurrency"] = {"group": chance.choice(GROUPS), "limit": 1}
                 self._undoable(name, names, fields)
         return task(name, *before, **fields)
@@ -158,7 +168,7 @@ class Author:
         chance = self._chance
         own = f"i{name}"
         inside = self._tasks(chance.randint(1, 3), depth + 1, [*names, own, f"{own}_index"])
-        items: Any = f"${{{{ range({chance.randint(0, 4)}) }}}}"
+        items: Any = f"${{{{ range({chance.randint(0, 5)}) }}}}"
         if self._sloppy and chance.random() < 0.1:
             items = "${{ 'text' }}"
         return many(
@@ -167,7 +177,7 @@ class Author:
             items=items,
             as_=own,
             tasks=inside,
-            weight=chance.choice([1, 1, 1, 2_000]),
+            weight=chance.choice([1, 1, 2_000]),
             whole=_has_signal(inside),
             timeout=chance.choice([None, None, None, 20.0]),
             max_concurrency=chance.choice([None, None, 1, 2]),

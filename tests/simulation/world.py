@@ -84,7 +84,7 @@ class World:
         for actor in self.actors:
             actor.at = max(actor.at, self.root.at)
         actor = self.chance.choice(self.actors)
-        if chance < 0.01:
+        if chance < 0.02:
             self._meddle()
         elif chance < 0.05 and actor.told and actor.finish is None:
             actor.repeat()
@@ -127,7 +127,7 @@ class World:
         self._signal()
 
     def _meddle(self) -> None:
-        what = self.chance.choice(["cancel", "pause", "resume"])
+        what = self.chance.choice(["cancel", "pause", "pause", "resume"])
         if what == "cancel" and not self.calm:
             number = self.chance.choice(["one", "two"])
             self.root.tell(CancelRequested("bob", "", self.root.at, number))
@@ -165,13 +165,14 @@ class World:
                 self._to_slice(actor, name, offset, CancelRequested("family", "", self.root.at))
             case TellFamily(what=what):
                 self.number += 1
-                for name, offset in list(actor.slices):
+                for part in [each for each in self.actors if each.above is actor and each.finish is None]:
                     told: Any = (
                         PauseRequested("family", "", self.root.at, f"p{self.number}")
                         if what == "pause"
                         else ResumeRequested("family", self.root.at, f"p{self.number}")
                     )
-                    self._to_slice(actor, name, offset, told)
+                    part.tell(told)
+                    self._hand_all(part)
 
     def _hand_all(self, actor: Actor) -> None:
         while actor.outbox:

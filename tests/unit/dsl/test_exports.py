@@ -89,6 +89,18 @@ def test_check_jsonschema_names_the_exact_fault() -> None:
     assert "'depend_on' was unexpected" in done.stdout
 
 
+def test_check_jsonschema_names_the_exact_fault_of_a_task_inside_of_a_task(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    inner = "{id: g, type: group, tasks: [{id: t, type: set, values: {}, depend_on: []}]}"
+    file.write_text(f"name: w\ntasks: [{{id: m, type: map, items: [1], tasks: [{inner}]}}]\n")
+    done = _check_jsonschema(file)
+    assert done.returncode == 1
+    assert (
+        "$.tasks[0].tasks[0].tasks[0]: Additional properties are not allowed ('depend_on' was unexpected)"
+        in done.stdout
+    )
+
+
 def test_every_code_has_a_section_of_its_own() -> None:
     page = (ROOT / "docs" / "reference" / "problems.md").read_text("utf-8")
     headings = set(re.findall(r"^### ([A-Z_]+)$", page, re.MULTILINE))
