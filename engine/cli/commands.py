@@ -83,7 +83,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("workflows", "what is live, and which versions were", RUN, "ls | show | versions"),
     Command("history", "every version of a workflow, who brought it, and how its runs ended", RUN, "NAME"),
     Command("run", "start a run, pinned to the live version or to a commit", RUN, "NAME [-i k=v]"),
-    Command("executions", "runs and their tasks", RUN, "ls | show | watch | cancel"),
+    Command("executions", "runs and their tasks", RUN, "ls | show | watch | signal ..."),
     Command("approvals", "requests that wait for people, and their answers", RUN, "ls | approve | reject"),
     Command("audit", "who did what, by commit", RUN, "ls"),
     Command("sync", "the watched repositories and how they stand", RUN, "status | now"),
