@@ -86,7 +86,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "backfill", "start the runs of a schedule's past times", RUN, "NAME --trigger ID --from T --to T"
     ),
-    Command("executions", "runs and their tasks", RUN, "ls | show | watch | signal ..."),
+    Command("executions", "runs and their tasks", RUN, "ls | show | watch | rerun ..."),
     Command("approvals", "requests that wait for people, and their answers", RUN, "ls | approve | reject"),
     Command("audit", "who did what, by commit", RUN, "ls"),
     Command("sync", "the watched repositories and how they stand", RUN, "status | now"),

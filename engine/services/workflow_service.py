@@ -13,6 +13,7 @@ from engine.services.health import HealthService
 from engine.services.inputs import Preparations
 from engine.services.live_starts import LiveStarts
 from engine.services.plans import PlanService
+from engine.services.reruns import RerunService
 from engine.services.signals import SignalService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
@@ -39,6 +40,7 @@ class WorkflowService:
         preparations = Preparations(self.registry)
         starts = Starts(database, preparations, executor, dispatcher, callback_base=callback_base)
         self.executions = ExecutionService(database, self.registry, starts, executor)
+        self.reruns = RerunService(database, self.registry, preparations, starts)
         self.steering = SteeringService(database, executor, dispatcher)
         live = LiveStarts(self.registry, starts)
         self.triggers = TriggerService(database, self.registry, live, self.steering, executor)

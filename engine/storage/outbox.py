@@ -20,7 +20,7 @@ from engine.storage.json_text import clean_text
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: `kind` is `start`, `approval` or `cancel`; `attempts` counts the refusals so far."""
+    """One message; `kind` as in the table, `attempts` counts the refusals so far."""
 
     id: int
     kind: str

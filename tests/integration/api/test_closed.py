@@ -30,6 +30,7 @@ WRITES = {
     ("POST", "/executions/{execution_id}/pause"): "operator",
     ("POST", "/executions/{execution_id}/resume"): "operator",
     ("POST", "/executions/{execution_id}/signal"): "operator",
+    ("POST", "/executions/{execution_id}/rerun"): "operator",
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
     ("POST", "/workflows/{workflow}/triggers/{trigger}/backfill"): "operator",
