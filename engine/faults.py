@@ -25,6 +25,9 @@ POINTS: dict[str, str] = {
     "sync.after_fetch": "the mirror has the new commits, the registry does not",
     "record.before_commit": "a run has ended, its last state is not yet in Postgres",
     "record.after_commit": "a run's last state is in Postgres, Temporal does not yet know that it is closed",
+    "propose.after_commit": "a proposal's row is durable, its branch is not yet pushed",
+    "propose.before_push": "the proposal's commit is made, and stands nowhere but here",
+    "propose.after_push": "the proposal's commit is on the remote, its row does not yet say so",
     "approval.after_commit": "an approval request is visible, the run does not yet know",
 }
 

@@ -15,7 +15,17 @@ from engine.api import problems
 from engine.api.auth import SCHEME, SECURITY, needs
 from engine.api.limits import RequestLimits
 from engine.api.metrics import Metrics, RequestMetrics
-from engine.api.routes import approvals, executions, health, history, metrics, plans, tokens, workflows
+from engine.api.routes import (
+    approvals,
+    executions,
+    health,
+    history,
+    metrics,
+    plans,
+    proposals,
+    tokens,
+    workflows,
+)
 from engine.api.routes.fast_lane import ROUTES as FAST_LANE
 from engine.api.schemas.common import ERRORS
 from engine.services.workflow_service import WorkflowService
@@ -59,7 +69,7 @@ def _include_closed(app: FastAPI) -> None:
 
     One level of routers, the most called first: FastAPI asks them in turn.
     """
-    for part in (executions, workflows, approvals, history, plans, tokens, metrics):
+    for part in (executions, workflows, approvals, history, plans, proposals, tokens, metrics):
         app.include_router(part.router, dependencies=[Depends(needs("viewer"))], responses=ERRORS)
 
 

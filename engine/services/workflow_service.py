@@ -10,6 +10,7 @@ from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
 from engine.services.plans import PlanService
+from engine.services.proposals import ProposalService
 from engine.services.tokens import TokenService
 from engine.storage.database import Database
 
@@ -28,5 +29,6 @@ class WorkflowService:
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.plans = PlanService(database, self.registry)
+        self.proposals = ProposalService(database, self.registry)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

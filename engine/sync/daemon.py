@@ -24,6 +24,7 @@ from engine.storage import sources
 from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.git_urls import parse_remote
+from engine.sync.proposer import Proposer
 from engine.sync.reconciler import Reconciler
 from engine.sync.watcher import RefWatcher
 
@@ -51,8 +52,8 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     if not settings.sources:
         _log.warning("no source is configured: nothing is synced (PINFLOW_SOURCES)")
     async with AsyncExitStack() as stack:
-        # A pass holds one connection at a time; the look for requests holds one more.
-        database = Database(settings.database_url, pool_size=min(10, len(settings.sources) + 2))
+        # A pass holds one connection at a time; the looks for requests and for proposals hold one more each.
+        database = Database(settings.database_url, pool_size=min(10, len(settings.sources) + 3))
         stack.push_async_callback(database.aclose)
         checker = Checker(processes=min(2, os.cpu_count() or 1))
         stack.push_async_callback(checker.aclose)
@@ -69,6 +70,7 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
                 _warm(checker),
                 watcher.run(stop),
                 _listen_to_requests(database, by_name),
+                Proposer(database, {each.name: each for each in settings.sources}, settings.data_dir).run(),
                 *(each.run() for each in loops),
             ],
         )
