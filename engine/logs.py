@@ -1,6 +1,7 @@
 """Logs: one line per event, JSON for machines or text for people, on stderr.
 
 Inside of an activity every line carries `execution_id`, `commit_sha` and `task`. Lines of libraries go the same way.
+Values of secrets are hidden in all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import structlog
 from structlog.typing import Processor
 
 from engine.errors import Misconfigured
+from engine.masking import LOGS
 
 # Libraries that repeat at WARNING, with a stack, what we log in one line of our own.
 _QUIET = {"temporalio.activity": logging.ERROR, "httpx2": logging.WARNING, "httpcore2": logging.WARNING}
@@ -58,11 +60,12 @@ def _renderers(format: str) -> list[Processor]:
     if format == "text":
         # The renderer's own choice prints every local variable of every frame: slow, and full of secrets.
         plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain), LOGS]
     return [
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(default=_readable, ensure_ascii=False),
+        LOGS,
     ]
 
 

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".pinflow")
     """Mirrors of git repositories and the cache of function bundles stand below it."""
     sources: tuple[SourceSettings, ...] = ()
+    secrets: tuple[str, ...] = ("environment",)
+    """Where secrets come from, in this order: `environment` (`PINFLOW_SECRET_<NAME>`), `files:<folder>`, or what a package adds."""
     http_allow: tuple[str, ...] = ()
     """Hosts, addresses or CIDR blocks that `http_request` may reach although they are private."""
     function_packages: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
 from engine.activities.recorder import AttemptRecorder, RecordingInterceptor
 from engine.activities.registry import ActivityRegistry
+from engine.activities.secrets import Secrets
 from engine.core.workflow import WorkflowEngineWorkflow
 from engine.errors import Unavailable
 from engine.executor.dispatcher import Dispatcher
@@ -61,6 +62,7 @@ async def run_worker(settings: Settings) -> None:
 async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then drain. For a process with several parts, and for tests."""
     registry = ActivityRegistry.load()
+    secrets = Secrets.load(settings.secrets)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.aclose)
@@ -70,7 +72,11 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
             memory=settings.function_memory_mb * 1024 * 1024, at_once=settings.max_concurrent_functions
         )
         workbench = Workbench(
-            settings=settings, http=http, bundles=BundleStore(database), functions=functions
+            settings=settings,
+            http=http,
+            bundles=BundleStore(database),
+            functions=functions,
+            secrets=secrets,
         )
         executor = await _connected(settings, database, stop)
         if executor is None:

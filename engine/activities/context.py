@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from engine.activities.bundles import BundleStore
     from engine.activities.function_process import FunctionRunner
     from engine.activities.http_client import HttpClient
+    from engine.activities.secrets import Secrets
     from engine.settings import Settings
 
 
@@ -24,6 +25,8 @@ class Workbench:
     """Guarded by the egress rules: use it instead of a client of your own."""
     bundles: BundleStore
     functions: FunctionRunner
+    secrets: Secrets
+    """Asked by the door alone, for what a definition has declared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,18 @@ from engine.activities.configs import parse_config
 from engine.activities.context import ActivityContext, Workbench
 from engine.activities.failures import ActivityFailure
 from engine.activities.registry import ActivityRegistry, ActivityType
+from engine.activities.secrets import SecretMissing
 from engine.core.attempts import EXPRESSION, judge_error, judge_result
 from engine.core.contracts import ActivityCall, Judgement, TaskError
 from engine.errors import PinflowError, Unavailable
 from engine.executor.payloads import EXTERNAL, MARK
+from engine.masking import Masker
 from engine.storage import run_records
 from engine.storage.database import Database
 
 _log = structlog.get_logger(__name__)
 
+_NOTHING = Masker()
 _LOCAL_INLINE = 2048
 """Bytes of a local activity's result that stand in the history itself."""
 
@@ -98,22 +101,36 @@ def _task_activity(type: ActivityType, workbench: Workbench) -> Callable[..., An
         call = read_call(raw)
         info = activity.info()
         limit = _time_limit(info)
+        masker = Masker()
         with (
             _logged(call.execution_id, call.commit_sha, call.task),
-            _translated(call.retry_when),
+            _translated(call.retry_when, masker),
             _heartbeats(info),
         ):
-            config = parse_config(type.config, call.config)
+            config = parse_config(type.config, await _with_secrets(call, workbench, masker))
             ours = limit and _a_little_less(limit)
             context = _context(call, info, ours, workbench)
             result = await _within(ours, limit, run(config, context))
-            plain, data = results.encode(result, info.attempt)
+            plain, data = results.encode(result, info.attempt, masker)
             problem = judge_result(call.success_when, plain, info.attempt)
             if problem is not None:
                 raise ActivityFailure(problem.type, problem.message, retryable=problem.type != EXPRESSION)
             return RawValue(Payload(metadata=_metadata(data, info), data=data))
 
     return perform
+
+
+async def _with_secrets(call: ActivityCall, workbench: Workbench, masker: Masker) -> Any:
+    """The config with the values of its secrets, which are nowhere but in this attempt and hidden in all that leaves it."""
+    if not call.secrets:
+        return call.config
+    try:
+        return await workbench.secrets.placed(
+            call.config, call.secrets, source=call.source, workflow=call.workflow, masker=masker
+        )
+    except SecretMissing as error:
+        # The operator can mend it while the task is retried, and another worker may have it.
+        raise ActivityFailure(error.code, str(error)) from None
 
 
 def _metadata(data: bytes, info: activity.Info) -> dict[str, bytes]:
@@ -215,12 +232,12 @@ def _logged(execution_id: str, commit_sha: str, task: str) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(retry_when: Judgement | None) -> Iterator[None]:
+def _translated(retry_when: Judgement | None, masker: Masker = _NOTHING) -> Iterator[None]:
     """One of the three doors at which errors are translated. Cancellation passes."""
     try:
         yield
     except ActivityFailure as failure:
-        raise _application_error(failure, retry_when) from failure.__cause__
+        raise _application_error(failure, retry_when, masker) from _cause(failure.__cause__, masker)
     except ApplicationError as error:
         # Temporal's own word, which an activity type of somebody else may use instead of ours.
         details = error.details[0] if len(error.details) == 1 else list(error.details)
@@ -230,24 +247,33 @@ def _translated(retry_when: Judgement | None) -> Iterator[None]:
             details=details,
             retryable=not error.non_retryable,
         )
-        raise _application_error(told, retry_when) from error
+        raise _application_error(told, retry_when, masker) from _cause(error, masker)
     except Unavailable as error:
-        raise _application_error(ActivityFailure(error.code, str(error)), retry_when) from error
+        told = ActivityFailure(error.code, str(error))
+        raise _application_error(told, retry_when, masker) from _cause(error, masker)
     except PinflowError as error:
-        raise _application_error(
-            ActivityFailure(error.code, str(error), retryable=False), retry_when
-        ) from error
+        told = ActivityFailure(error.code, str(error), retryable=False)
+        raise _application_error(told, retry_when, masker) from _cause(error, masker)
     except Exception as error:
         # A bug of an activity type (ours or not). Its name is what authors can match in `non_retryable_errors`.
         _log.exception("activity raised")
-        raise _application_error(ActivityFailure(type(error).__name__, str(error)), retry_when) from error
+        told = ActivityFailure(type(error).__name__, str(error))
+        raise _application_error(told, retry_when, masker) from _cause(error, masker)
 
 
-def _application_error(failure: ActivityFailure, retry_when: Judgement | None) -> ApplicationError:
+def _cause(error: BaseException | None, masker: Masker) -> BaseException | None:
+    """What Temporal shows behind our error, with its own words: nothing, once there is something to hide."""
+    return None if masker else error
+
+
+def _application_error(
+    failure: ActivityFailure, retry_when: Judgement | None, masker: Masker
+) -> ApplicationError:
     info = activity.info()
     attempt = info.attempt
-    details = results.bounded_details(failure.details)
-    error = TaskError(failure.type, results.bounded_message(failure.message), details=details)
+    details = results.bounded_details(failure.details, masker)
+    message = results.bounded_message(masker.text(failure.message))
+    error = TaskError(masker.text(failure.type), message, details=details)
     final = judge_error(retry_when, error, attempt) if failure.retryable else error
     told = final or error
     policy = info.retry_policy

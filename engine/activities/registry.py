@@ -32,7 +32,14 @@ _BUILT_IN = "pinflow"
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
 
 # What every activity type can fail with, because the door raises it.
-COMMON_ERRORS = ("INVALID_CONFIG", "TIMEOUT", "NOT_SUCCESSFUL", "INVALID_RESULT")
+COMMON_ERRORS = (
+    "INVALID_CONFIG",
+    "TIMEOUT",
+    "NOT_SUCCESSFUL",
+    "INVALID_RESULT",
+    "SECRET_MISSING",
+    "SECRETS_UNAVAILABLE",
+)
 
 Run = Callable[[Any, ActivityContext], Awaitable[Any]]
 _C = TypeVar("_C", bound=BaseModel)

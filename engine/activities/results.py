@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from engine.activities.failures import ActivityFailure
+from engine.masking import Masker
 
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 100
@@ -16,13 +17,13 @@ _MAX_DETAILS = 8 * 1024
 _REPLACEMENT = "\ufffd"
 
 
-def encode(result: Any, attempt: int) -> tuple[Any, bytes]:
-    """The result as plain JSON data, and the `ActivityOutcome` as JSON text.
+def encode(result: Any, attempt: int, masker: Masker) -> tuple[Any, bytes]:
+    """The result as plain JSON data without secrets, and the `ActivityOutcome` as JSON text.
 
     Raises `ActivityFailure` INVALID_RESULT or TOO_LARGE: the side effect has happened, so neither is retried.
     """
     try:
-        plain = to_jsonable_python(result, inf_nan_mode="constants")
+        plain = masker.value(to_jsonable_python(result, inf_nan_mode="constants"))
         data = _dump({"result": plain, "attempt": attempt})
     except (TypeError, ValueError, RecursionError) as error:
         raise ActivityFailure("INVALID_RESULT", f"the result is no JSON: {error}", retryable=False) from error
@@ -45,10 +46,10 @@ def bounded_message(text: str) -> str:
     return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."
 
 
-def bounded_details(details: Any) -> Any:
-    """The details of an error, or None if they are no JSON; a note instead if they are too large."""
+def bounded_details(details: Any, masker: Masker) -> Any:
+    """The details of an error without secrets, or None if they are no JSON; a note instead if they are too large."""
     try:
-        data = _dump(to_jsonable_python(details))
+        data = _dump(masker.value(to_jsonable_python(details)))
     except (TypeError, ValueError, RecursionError):
         return None
     if len(data) > _MAX_DETAILS:

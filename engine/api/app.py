@@ -17,6 +17,7 @@ from engine.api.limits import RequestLimits
 from engine.api.metrics import Metrics, RequestMetrics
 from engine.api.routes import (
     approvals,
+    callbacks,
     executions,
     health,
     history,
@@ -56,6 +57,7 @@ def create_app(service: WorkflowService, *, fast_lane: bool = True) -> FastAPI:
         app.router.routes.extend(FAST_LANE)
     _include_closed(app)
     app.include_router(health.router)
+    app.include_router(callbacks.router)
     problems.install(app)
     app.add_middleware(RequestLimits)
     app.add_middleware(problems.LastResort)

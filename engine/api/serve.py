@@ -76,9 +76,10 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
                 timeout_graceful_shutdown=int(settings.drain_timeout),
             )
         )
-        # What is loaded by now stays: no collection needs to look at it again.
+        # What is loaded by now stays: no collection needs to look at it again, and requests leave few cycles behind.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
         await _serve(server, listening, settings, stop)
 
 

@@ -7,7 +7,9 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+from engine.cli import shares
 from engine.cli.problem_formats import FORMATS, Report
 from engine.dsl import codes, loader
 from engine.dsl.activity_types import ActivityTypes
@@ -56,28 +58,40 @@ def run(args: argparse.Namespace) -> int:
 
 
 def inspect(paths: list[str], check_one: Check) -> Report:
-    """Check every definition at `paths`."""
+    """Check every definition at `paths`; many of them on all processors."""
+    places = list(_definitions(paths))
+    files = [each for each in places if isinstance(each, _Found)]
+    looks = iter(shares.each(files, lambda found: _look(found, check_one)))
     names = _Names()
     problems: list[Problem] = []
     count = 0
-    for found in _definitions(paths):
+    for found in places:
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        file = found.path.replace(os.sep, "/")
-        try:
-            # One byte more than is allowed is enough to refuse, however large the file is.
-            with open(found.path, "rb") as opened:
-                text = opened.read(loader.MAX_BYTES + 1)
-        except OSError as error:
-            problems.append(Problem(codes.UNREADABLE, f"cannot be read: {error.strerror}", file))
-            continue
-        count += 1
-        name, faults = check_one(text, file)
-        problems.extend(faults)
-        if name and (twice := names.add(found.source, name, file, text)):
+        could_be_read, name, faults = next(looks)
+        count += could_be_read
+        problems.extend(Problem(**fault) for fault in faults)
+        if name and (twice := names.add(found.source, name, found.shown, found.path)):
             problems.append(twice)
     return Report(count, problems)
+
+
+def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, Any]]]:
+    """Whether a file could be read, the workflow's name and the problems, as JSON."""
+    try:
+        text = _read(found.path)
+    except OSError as error:
+        unreadable = Problem(codes.UNREADABLE, f"cannot be read: {error.strerror}", found.shown)
+        return False, "", [unreadable.to_json()]
+    name, faults = check_one(text, found.shown)
+    return True, name, [fault.to_json() for fault in faults]
+
+
+def _read(path: str) -> bytes:
+    # One byte more than is allowed is enough to refuse, however large the file is.
+    with open(path, "rb") as opened:
+        return opened.read(loader.MAX_BYTES + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,11 @@ class _Found:
 
     path: str
     source: str
+
+    @property
+    def shown(self) -> str:
+        """How problems name the file."""
+        return self.path.replace(os.sep, "/")
 
 
 def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:
@@ -131,14 +150,17 @@ class _Names:
 
     _places: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, source: str, name: str, file: str, text: bytes) -> Problem | None:
+    def add(self, source: str, name: str, file: str, path: str) -> Problem | None:
         """A problem if the source has the name already."""
         first = self._places.setdefault((source, name), file)
         if first == file:
             return None
-        document = loader.load(text, file)
-        assert not isinstance(document, list)  # it has a name, so it could be read
-        return document.problem(
-            codes.DUPLICATE_NAME, f"the workflow `{loader.shown(name)}` stands already in {first}", ("name",),
-            hint="names are unique in a source",
-        )  # fmt: skip
+        message = f"the workflow `{loader.shown(name)}` stands already in {first}"
+        hint = "names are unique in a source"
+        try:
+            document = loader.load(_read(path), file)
+        except OSError:
+            document = []
+        if isinstance(document, list):  # it had a name a moment ago
+            return Problem(codes.DUPLICATE_NAME, message, file, path="name", hint=hint)
+        return document.problem(codes.DUPLICATE_NAME, message, ("name",), hint=hint)

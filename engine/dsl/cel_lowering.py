@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any, TypeAlias
 
@@ -377,6 +376,8 @@ def _dash_hint(source: str, at: int, word: str) -> str:
 
 
 def _did_you_mean(word: str, candidates: list[str], prefix: str) -> str:
+    import difflib  # only what is wrong needs it
+
     close = difflib.get_close_matches(word, candidates, 1, 0.6)
     if close:
         return f"did you mean '{prefix}{close[0]}'?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 MAX_SECONDS = 10 * 365 * 86_400.0
 """Ten years: longer than any run should be, and far inside of what Temporal's timers can hold."""
@@ -25,6 +26,7 @@ class DurationError(ValueError):
     """The text is no duration, or one that is out of bounds; the message says which."""
 
 
+@lru_cache(maxsize=1024)
 def parse_duration(text: str) -> float:
     """Seconds in `text`; more than 0 and at most ten years. Raises DurationError."""
     # The length first: a number of 100,000 digits is slow to convert.

@@ -43,7 +43,8 @@ class Place:
 
     def with_names(self, *names: str) -> Place:
         """The same place, where `names` may be read as well."""
-        return replace(self, names=self.names | set(names))
+        # Not by `replace`, which looks every field up: this is done several times for every task.
+        return Place(self.roots, self.names.union(names), self.visible, self.certain, self.why)
 
     def with_certain(self, ids: frozenset[str]) -> Place:
         """The same place, behind a test of the status of the tasks `ids`."""

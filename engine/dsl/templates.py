@@ -6,6 +6,7 @@ is put in as it is and never looked at for further expressions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ V: TypeAlias = Any
 MAX_RENDERED = 4 << 20
 """Bytes (about) that one rendered value may have, all its expressions together."""
 _WORDS = ("$expr", "$text", "$lit")
+_NOT_PLAIN = re.compile(r"""['"{}]|//""")
+"""What can hold a `}}` that is not the end of its expression."""
 
 
 class TemplateSyntaxError(Exception):
@@ -84,6 +87,9 @@ def _slot(text: str, start: int, end: int) -> Slot:
 
 def _end(text: str, start: int) -> int:
     """Where the `}}` of the expression that opens at `start` stands."""
+    end = text.find("}}", start)
+    if end > 0 and not _NOT_PLAIN.search(text, start + 3, end):
+        return end
     at, depth = start + 3, 0
     while at < len(text):
         character = text[at]

@@ -181,9 +181,9 @@ class Reconciler:
 
 
 def _ripe(row: dict[str, Any], now: datetime) -> bool:
-    """Whether the run must be known to Temporal by now. A PENDING one is the dispatcher's."""
-    started: datetime = row["started_at"] or row["created_at"]
-    return row["status"] != "PENDING" and now - started > _YOUNG
+    """Whether the run must be known to Temporal by now. One whose start was not sent yet is the dispatcher's."""
+    started: datetime | None = row["started_at"]
+    return started is not None and now - started > _YOUNG
 
 
 def _quiet(row: dict[str, Any], now: datetime) -> bool:

@@ -38,3 +38,4 @@ class Snapshot:
     status: str
     tasks: list[dict[str, Any]] = field(default_factory=list)
     error: Any = None
+    waiting: list[dict[str, Any]] = field(default_factory=list)

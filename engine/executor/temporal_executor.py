@@ -243,7 +243,12 @@ class TemporalWorkflowExecutor:
         if response.HasField("query_rejected") or not values:
             raise Unavailable(f"{execution_id} answers no queries now")
         said: dict[str, Any] = values[0]
-        return Snapshot(status=said["status"], tasks=said.get("tasks") or [], error=said.get("error"))
+        return Snapshot(
+            status=said["status"],
+            tasks=said.get("tasks") or [],
+            error=said.get("error"),
+            waiting=said.get("waiting") or [],
+        )
 
     async def describe(self, execution_id: str) -> RemoteRun:
         """How Temporal sees the run; with its result or failure once it is closed.

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Literal
 
 from engine import faults
 from engine.core import approvals as judge
 from engine.core.contracts import Json
 from engine.core.states import RUN_ENDS
-from engine.dsl.json_schemas import SchemaFault, compile_schema
+from engine.dsl.json_schemas import SchemaFault
 from engine.errors import Conflict, Forbidden, InputProblem, InvalidInput, NotFound
 from engine.executor.dispatcher import HEAD_START, Dispatcher
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.services import cursors
 from engine.services.callers import Caller
-from engine.services.executions import require_temporal, rfc3339
 from engine.services.ids import new_id
-from engine.services.inputs import canonical
+from engine.services.inputs import canonical, validator_of
 from engine.services.inputs import faults as schema_faults
+from engine.services.starts import require_temporal, rfc3339
 from engine.storage import approvals, audit, decisions, outbox
 from engine.storage.database import Connection, Database
 from engine.storage.rows import Record
@@ -173,10 +172,9 @@ def _check_form(schema: Json, decision: Decision, form: Json) -> None:
         raise InvalidInput("the form does not fit what the request asks for", problems)
 
 
-@lru_cache(maxsize=256)
 def _form_validator(schema: str) -> Any:
     try:
-        return compile_schema(json.loads(schema))
+        return validator_of(schema)
     except SchemaFault as fault:
         # Built from an expression, so the validator of definitions could not see it.
         raise InvalidInput(f"the form of this request is no valid schema: {fault.message}") from fault

@@ -24,6 +24,13 @@ class Awaited:
 
 def awaited_in(compiled: Json) -> Iterator[Awaited]:
     """Every task of type signal, at any depth, in the order of the file."""
+    for path, task in walk(compiled):
+        if task["type"] == "signal":
+            yield Awaited(path, task["signal"], task.get("schema"))
+
+
+def walk(compiled: Json) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every task with its static path, outer ones first."""
     for phase in _PHASES:
         for task in compiled[phase]:
             yield from _inside(task, "")
@@ -34,9 +41,8 @@ def static_path(address: str) -> str:
     return _INDEX.sub("", address)
 
 
-def _inside(task: dict[str, Any], scope: str) -> Iterator[Awaited]:
+def _inside(task: dict[str, Any], scope: str) -> Iterator[tuple[str, dict[str, Any]]]:
     path = f"{scope}{task['id']}"
-    if task["type"] == "signal":
-        yield Awaited(path, task["signal"], task.get("schema"))
+    yield path, task
     for inner in task.get("tasks") or ():
         yield from _inside(inner, f"{path}.")

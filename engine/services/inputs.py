@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from engine.core.contracts import Json, Pin
@@ -15,6 +16,7 @@ from engine.dsl.input_defaults import with_defaults
 from engine.dsl.json_schemas import compile_schema
 from engine.dsl.templates import Renderer
 from engine.errors import InputProblem, InvalidInput
+from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services.awaited import Awaited, awaited_in
 
 _CACHED = 512
@@ -96,22 +98,26 @@ class Prepared:
 class Preparations:
     """`Prepared` by compiled digest, the most recently used."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: WorkflowRegistry) -> None:
+        self._registry = registry
         self._known: OrderedDict[str, Prepared] = OrderedDict()
 
-    def get(self, digest: str) -> Prepared | None:
-        """What is known of the compiled form with this digest."""
+    async def of(self, digest: str) -> Prepared:
+        """What there is to know of the compiled form with this digest."""
         prepared = self._known.get(digest)
         if prepared is not None:
             self._known.move_to_end(digest)
-        return prepared
-
-    def add(self, digest: str, compiled: Json) -> Prepared:
-        """Prepare the compiled form with this digest."""
-        prepared = self._known[digest] = _prepare(compiled)
+            return prepared
+        prepared = self._known[digest] = _prepare(await self._registry.compiled(digest))
         if len(self._known) > _CACHED:
             self._known.popitem(last=False)
         return prepared
+
+
+@lru_cache(maxsize=256)
+def validator_of(schema: str) -> Any:
+    """The validator of a JSON Schema (as text), kept for the next time. Raises `SchemaFault`."""
+    return compile_schema(json.loads(schema))
 
 
 def canonical(value: Json, name: str) -> str:

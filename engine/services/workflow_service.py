@@ -9,8 +9,12 @@ from engine.services.approvals import ApprovalService
 from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
 from engine.services.health import HealthService
+from engine.services.inputs import Preparations
 from engine.services.plans import PlanService
 from engine.services.proposals import ProposalService
+from engine.services.signals import SignalService
+from engine.services.starts import Starts
+from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
 from engine.storage.database import Database
 
@@ -23,9 +27,11 @@ class WorkflowService:
     ) -> None:
         dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
-        self.executions = ExecutionService(
-            database, self.registry, executor, dispatcher, callback_base=callback_base
-        )
+        preparations = Preparations(self.registry)
+        starts = Starts(database, preparations, executor, dispatcher, callback_base=callback_base)
+        self.executions = ExecutionService(database, self.registry, starts, executor)
+        self.steering = SteeringService(database, executor, dispatcher)
+        self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.plans = PlanService(database, self.registry)

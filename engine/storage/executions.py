@@ -199,18 +199,27 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.started_at,
     E.finished_at,
     E.error,
+    E.parent_id,
+    E.parent_task,
+    E.root_id,
+    E.rerun_of,
 )  # type: ignore[assignment]
 
 
 async def lock(connection: AsyncConnection, execution_id: str) -> Record | None:
-    """The run's `id, workflow, source, commit_sha, status`, locked until the transaction ends."""
+    """The run's row with its `source`, locked until the transaction ends."""
     query = (
-        select(E.id, E.workflow, Source.name.label("source"), E.commit_sha, E.status)
+        select(E.__table__, Source.name.label("source"))
         .join(Source, Source.id == E.source_id)
         .where(E.id == execution_id)
         .with_for_update(of=E)
     )
     return await one(connection, query)
+
+
+async def status_of(connection: AsyncConnection, execution_id: str) -> str | None:
+    """The status in a run's row, None if there is no such run."""
+    return (await connection.execute(select(E.status).where(E.id == execution_id))).scalar_one_or_none()
 
 
 def _commit(prefix: str) -> ColumnElement[bool]:
@@ -238,8 +247,14 @@ async def page(
     commit_sha: str = "",
     status: str = "",
     started_by: str = "",
+    parent: str = "",
+    root: str = "",
+    rerun_of: str = "",
 ) -> list[Record]:
-    """Up to `count` runs, the newest first, from before the id `before`. `commit_sha` may be a prefix."""
+    """Up to `count` runs, the newest first, from before the id `before`. `commit_sha` may be a prefix.
+
+    `root` means all runs below one, however deep; not itself.
+    """
     query: Select[Any] = (
         select(*_SUMMARY).join(Source, Source.id == E.source_id).order_by(E.id.desc()).limit(count)
     )
@@ -255,6 +270,10 @@ async def page(
         query = query.where(_status(status))
     if started_by:
         query = query.where(E.started_by == started_by)
+    # The indexes hold no empty values, which the planner must be told.
+    for column, value in ((E.parent_id, parent), (E.root_id, root), (E.rerun_of, rerun_of)):
+        if value:
+            query = query.where(column == value, column != "")
     return await many(connection, query)
 
 
@@ -276,48 +295,3 @@ async def count_open(connection: AsyncConnection) -> dict[str, int]:
         select(E.status, func.count()).where(E.status.in_(OPEN)).group_by(E.status)
     )
     return {row[0]: row[1] for row in rows}
-
-
-_ATTEMPT = """json_build_object(
-    'attempt', a.attempt, 'status', a.status, 'scheduled_at', a.scheduled_at, 'started_at', a.started_at,
-    'finished_at', a.finished_at, 'worker', a.worker, 'error', a.error)"""
-
-# The whole of a run in one round trip, as the JSON text that a reader gets: a run that has ended is passed on as it is.
-_DETAIL = f"""
-    SELECT e.status, json_build_object(
-           'id', e.id, 'workflow', e.workflow, 'source', s.name, 'version_id', e.version_id,
-           'commit_sha', e.commit_sha, 'revision_sha', e.revision_sha, 'digest', e.digest,
-           'bundle_digest', e.bundle_digest, 'title', e.title, 'status', e.status, 'live', false,
-           'started_by', e.started_by, 'created_at', e.created_at, 'started_at', e.started_at,
-           'finished_at', e.finished_at, 'inputs', e.inputs, 'outputs', e.outputs, 'error', e.error,
-           'tasks', (SELECT COALESCE(json_agg(json_build_object(
-                       'id', t.task, 'status', t.status, 'skip_reason', t.skip_reason, 'attempts', t.attempts,
-                       'started_at', t.started_at, 'finished_at', t.finished_at,
-                       'outputs', t.outputs, 'error', t.error,
-                       'attempt_log', (SELECT COALESCE(json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt), '[]')
-                                         FROM task_attempts a
-                                        WHERE a.execution_id = e.id AND a.task = t.task)) ORDER BY t.position), '[]')
-              FROM task_states t WHERE t.execution_id = e.id),
-           'approvals', (SELECT COALESCE(json_agg(json_build_object(
-                       'id', r.id, 'task', r.task, 'status', r.status, 'message', r.message,
-                       'requested_at', r.requested_at, 'deadline_at', r.deadline_at, 'resolved_at', r.resolved_at,
-                       'decisions', (SELECT COALESCE(json_agg(json_build_object(
-                                                'by', d.by, 'decision', d.decision, 'comment', d.comment,
-                                                'form', d.form, 'at', d.at) ORDER BY d.position), '[]')
-                                       FROM approval_decisions d WHERE d.approval_id = r.id))
-                       ORDER BY r.requested_at, r.id), '[]')
-              FROM approval_requests r WHERE r.execution_id = e.id))::text,
-           CASE WHEN e.finished_at IS NULL THEN
-               (SELECT json_object_agg(log.task, log.attempts)
-                  FROM (SELECT a.task, json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt) AS attempts
-                          FROM task_attempts a WHERE a.execution_id = e.id GROUP BY a.task) log)::text END
-      FROM workflow_executions e JOIN sources s ON s.id = e.source_id
-     WHERE e.id = $1
-"""
-
-
-async def detail(database: Database, execution_id: str) -> tuple[str, str, str] | None:
-    """A run's status, all of it as JSON text (tasks with their `attempt_log`), and, of an open one, its attempts by task."""
-    async with database.direct() as driver:
-        row = await driver.fetchrow(_DETAIL, execution_id)
-    return None if row is None else (row[0], row[1], row[2] or "{}")

@@ -35,14 +35,15 @@ async def open_runs(
 _LOST_STARTS = text("""
     INSERT INTO outbox (kind, execution_id, body)
     SELECT 'start', e.id, '{}' FROM workflow_executions e
-     WHERE e.status = 'PENDING' AND e.created_at < now() - make_interval(secs => :age)
+     WHERE (e.status = 'PENDING' OR e.status = 'PAUSED' AND e.started_at IS NULL)
+       AND e.created_at < now() - make_interval(secs => :age)
        AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.execution_id = e.id AND o.kind = 'start')
     RETURNING execution_id
 """)
 
 
 async def start_again(connection: AsyncConnection, *, age: float) -> list[str]:
-    """A new start message for every PENDING run older than `age` seconds that has none; their ids."""
+    """A new start message for every run that never started, older than `age` seconds that has none; their ids."""
     return list((await connection.execute(_LOST_STARTS, {"age": age})).scalars())
 
 

@@ -99,7 +99,7 @@ _REFUSED = text("""
 _NEVER_STARTED = text("""
     WITH run AS (UPDATE workflow_executions e
                     SET status = 'FAILED', finished_at = now(), error = :error
-                  WHERE e.id = :execution_id AND e.status = 'PENDING'
+                  WHERE e.id = :execution_id AND (e.status = 'PENDING' OR e.status = 'PAUSED' AND e.started_at IS NULL)
               RETURNING e.id, e.workflow, e.commit_sha, e.source_id)
     INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
     SELECT :actor, 'execution.refused', s.name, run.workflow, run.id, run.commit_sha, :error
@@ -167,7 +167,7 @@ async def refused(
 async def never_started(
     connection: AsyncConnection, execution_id: str, *, error: dict[str, Any], actor: str
 ) -> None:
-    """The start of a PENDING run was refused for good: FAILED, with `error`, audited."""
+    """The start of a run was refused for good: FAILED, with `error`, audited."""
     await connection.execute(_NEVER_STARTED, {"execution_id": execution_id, "error": error, "actor": actor})
 
 

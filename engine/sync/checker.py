@@ -57,10 +57,10 @@ class Checker:
     def __init__(self, processes: int = 2, command: Sequence[str] = COMMAND) -> None:
         self._children = [_Child(command) for _ in range(max(1, processes))]
 
-    async def warm(self) -> None:
-        """Start the first child, so that the first commit does not wait for it. Raises `RuntimeError` if it cannot."""
-        async with self._children[0].turn:
-            await self._children[0].ensure()
+    async def warm(self, *, every: bool = False) -> None:
+        """Start the first child, or `every` one, so that a commit does not wait for it. Raises `RuntimeError` if it cannot."""
+        children = self._children if every else self._children[:1]
+        await asyncio.gather(*(child.warm() for child in children))
 
     async def check(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers, in order. A file that ends or hangs a child gets a problem of its own."""
@@ -101,6 +101,10 @@ class _Child:
         self.turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
+    async def warm(self) -> None:
+        async with self.turn:
+            await self.ensure()
+
     async def ensure(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
@@ -118,6 +122,11 @@ class _Child:
         except _Died as error:
             await self.end()
             raise RuntimeError(f"the process that checks definitions does not start: {error.why}") from error
+        except BaseException:
+            # Broken off: its first word is still to come, and must not pass for an answer.
+            self._process.kill()
+            self._process = None
+            raise
         return self._process
 
     async def check(self, batch: Sequence[Question], culprits: list[str]) -> list[Answer]:

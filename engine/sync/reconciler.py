@@ -124,7 +124,7 @@ class Reconciler:
 
     async def _fetch_and_register(self, cursor: Cursor) -> Standing:
         mirror = await self._open_mirror()
-        await self._in_thread(mirror.fetch)
+        await self._fetch(mirror, everything=not cursor.last_sha)
         await faults.point("sync.after_fetch")
         opened = mirror.reader()
         reader = await self._in_thread(opened.__enter__)
@@ -132,6 +132,17 @@ class Reconciler:
             return await self._register_new(mirror, reader, cursor)
         finally:
             await asyncio.shield(self._leave(opened))
+
+    async def _fetch(self, mirror: Mirror, *, everything: bool) -> None:
+        """Fetch; where everything will have to be checked, the processes of the check come up meanwhile."""
+        fetching = self._in_thread(mirror.fetch)
+        if not everything:
+            return await fetching
+        # If they do not come up, the check will say so.
+        fetched, _ = await asyncio.gather(fetching, self._checker.warm(every=True), return_exceptions=True)
+        if isinstance(fetched, BaseException):
+            raise fetched
+        return None
 
     async def _leave(self, opened: AbstractContextManager[Reader]) -> None:
         await self._in_thread(lambda: opened.__exit__(None, None, None))

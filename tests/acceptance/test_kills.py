@@ -164,6 +164,18 @@ async def test_a_decision_whose_api_dies_takes_effect_once(whole: Bench) -> None
     assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
 
 
+async def test_a_cancel_whose_api_dies_ends_the_run(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    started = await system.execute("gated", {"run": run})
+    await system.approval(started["id"])
+    await with_faults(system, "api", "steer.after_commit=kill")
+    reply = await system.call("POST", f"/executions/{started['id']}/cancel", {"reason": "enough"})
+    assert reply.status == 0
+    await again(system, "api")
+    await system.finished(started["id"], "CANCELLED")
+    assert whole.ledger.keys(f"/gated/{run}") == []
+
+
 @pytest.mark.parametrize("point", ["approval.after_commit", "dispatch.before_send"])
 async def test_a_worker_that_dies_before_the_approval_loses_no_run(whole: Bench, point: str) -> None:
     system, run = whole.system, name_of_run(whole)

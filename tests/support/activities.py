@@ -20,6 +20,7 @@ from engine.activities.door import task_activities
 from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
 from engine.activities.registry import ActivityRegistry, ActivityType
+from engine.activities.secrets import EnvironmentSecrets, Secrets
 from engine.core.contracts import ActivityCall
 from engine.settings import Settings
 from engine.storage.database import Database
@@ -43,6 +44,7 @@ async def workbench(
     memory: int = 1024 * 1024 * 1024,
     resolve: Any = None,
     namespaces: bool = True,
+    secrets: dict[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Workbench]:
     """What a worker lends to its activities; loopback may be reached unless `http_allow` is given."""
@@ -53,8 +55,13 @@ async def workbench(
         http=http,
         bundles=MemoryBundles(bundles or {}),
         functions=FunctionRunner(memory=memory, namespaces=namespaces),
+        secrets=Secrets([("environment", EnvironmentSecrets(_variables(secrets or {})))]),
     )
     await http.aclose()
+
+
+def _variables(secrets: dict[str, str]) -> dict[str, str]:
+    return {f"PINFLOW_SECRET_{name}": value for name, value in secrets.items()}
 
 
 def call(activity_type: str, config: Any, **fields: Any) -> ActivityCall:

@@ -18,9 +18,9 @@ def install_example(target: Path) -> Path:
     return target
 
 
-def write_metadata(target: Path, name: str, entries: set[str]) -> None:
+def write_metadata(target: Path, name: str, entries: set[str], group: str = "pinflow.activities") -> None:
     """What an installer leaves beside a package: here, its name and its entry points."""
     folder = target / f"{name.replace('-', '_')}-0.1.0.dist-info"
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
-    (folder / "entry_points.txt").write_text("\n".join(["[pinflow.activities]", *sorted(entries)]) + "\n")
+    (folder / "entry_points.txt").write_text("\n".join([f"[{group}]", *sorted(entries)]) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from engine.services.executions import rfc3339
+from engine.services.starts import rfc3339
 
 
 def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

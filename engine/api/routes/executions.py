@@ -1,4 +1,4 @@
-"""Start, look at, list and cancel runs."""
+"""Start, look at, list and steer runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from engine.api.auth import By, Service, caller
 from engine.api.routes.answers import as_json
 from engine.api.schemas.common import CONFLICT, CommitSha, Cursor, Limit, Page
 from engine.api.schemas.executions import (
+    Asked,
     Cancel,
-    Cancelling,
     Execute,
     Execution,
     ExecutionDetail,
+    Signal,
+    Signalled,
     Started,
     Status,
+    Task,
+    TaskStatus,
+    Why,
 )
 from engine.services.workflow_service import WorkflowService
 
@@ -60,9 +65,9 @@ async def execute(
 
 @router.get("/{execution_id}", response_model=ExecutionDetail)
 async def get_execution(request: Request, execution_id: str) -> Response:
-    """One run with its tasks, attempts, times, errors and approvals."""
+    """One run with its tasks, attempts, times, errors, approvals and children."""
     services: WorkflowService = request.app.state.service
-    text = await services.executions.get(execution_id)
+    text = await services.executions.get(execution_id, await caller(request))
     return Response(text.encode(errors="replace"), media_type="application/json")
 
 
@@ -75,6 +80,11 @@ async def list_executions(
     commit_sha: CommitSha = "",
     status: Annotated[Status | None, Query()] = None,
     started_by: Annotated[str, Query(max_length=300)] = "",
+    parent: Annotated[str, Query(max_length=100, description="The run whose children are asked for.")] = "",
+    root: Annotated[
+        str, Query(max_length=100, description="The run whose descendants are asked for, however deep.")
+    ] = "",
+    rerun_of: Annotated[str, Query(max_length=100)] = "",
 ) -> Any:
     """Runs, the newest first."""
     rows, more = await services.executions.page(
@@ -84,14 +94,72 @@ async def list_executions(
         commit_sha=commit_sha,
         status=status or "",
         started_by=started_by,
+        parent=parent,
+        root=root,
+        rerun_of=rerun_of,
     )
     return {"items": rows, "next_cursor": more}
 
 
-@router.post("/{execution_id}/cancel", status_code=202, response_model=Cancelling, responses=CONFLICT)
+@router.get("/{execution_id}/tasks", response_model=Page[Task])
+async def list_tasks(
+    execution_id: str,
+    services: Service,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    under: Annotated[
+        str,
+        Query(
+            max_length=1000, description="A composite (`rollout`) or an item (`rollout[3]`): its inner tasks."
+        ),
+    ] = "",
+    status: Annotated[TaskStatus | None, Query()] = None,
+) -> Any:
+    """The tasks of a run in their order, those inside of others included."""
+    rows, more = await services.executions.tasks(
+        execution_id, count=limit, cursor=cursor, under=under, status=status or ""
+    )
+    return {"items": rows, "next_cursor": more}
+
+
+@router.post("/{execution_id}/cancel", status_code=202, response_model=Asked, responses=CONFLICT)
 async def cancel(
     execution_id: str, services: Service, by: By, body: Annotated[Cancel | None, Body()] = None
 ) -> Any:
-    """Ask a run to end; its clean-up runs. A second request skips the clean-up. Role: operator."""
-    status = await services.executions.cancel(by, execution_id, reason=body.reason if body else "")
+    """Ask a run, and all that it started, to end; its clean-up runs. A second request skips the clean-up. Role: operator."""
+    status = await services.steering.cancel(by, execution_id, reason=body.reason if body else "")
     return {"id": execution_id, "status": status}
+
+
+@router.post("/{execution_id}/pause", status_code=202, response_model=Asked, responses=CONFLICT)
+async def pause(
+    execution_id: str, services: Service, by: By, body: Annotated[Why | None, Body()] = None
+) -> Any:
+    """A run, and all that it started, begin nothing new; what runs goes on, and so do clocks and decisions.
+
+    Asking again changes nothing. Role: operator.
+    """
+    status = await services.steering.pause(by, execution_id, reason=body.reason if body else "")
+    return {"id": execution_id, "status": status}
+
+
+@router.post("/{execution_id}/resume", status_code=202, response_model=Asked, responses=CONFLICT)
+async def resume(
+    execution_id: str, services: Service, by: By, body: Annotated[Why | None, Body()] = None
+) -> Any:
+    """A paused run, and all that it started, go on. Asking again changes nothing. Role: operator."""
+    status = await services.steering.resume(by, execution_id, reason=body.reason if body else "")
+    return {"id": execution_id, "status": status}
+
+
+@router.post("/{execution_id}/signal", status_code=202, response_model=Signalled, responses=CONFLICT)
+async def signal(
+    execution_id: str, services: Service, by: By, body: Signal, idempotency_key: IdempotencyKey = ""
+) -> Any:
+    """Send a signal to the task that waits for it now, or will.
+
+    404 if no task of the run waits for such a signal; 422 if the payload does not fit. Role: operator.
+    """
+    return await services.signals.signal(
+        by, execution_id, body.name, body.payload, correlation=body.correlation, key=idempotency_key
+    )

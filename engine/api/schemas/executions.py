@@ -15,6 +15,9 @@ Status = Literal[
 ]
 
 
+TaskStatus = Literal["PENDING", "RUNNING", "WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"]
+
+
 class Execute(Body):
     """What a run is to be of."""
 
@@ -30,6 +33,32 @@ class Cancel(Body):
     """Why a run is to end."""
 
     reason: Text = ""
+
+
+class Why(Body):
+    """Why a run is to be paused or resumed."""
+
+    reason: Text = ""
+
+
+class Signal(Body):
+    """Word to a run."""
+
+    name: Name
+    """What a task of the run waits for, now or later."""
+    payload: Any = None
+    """Fits the task's schema, if it has one."""
+    correlation: Text = ""
+    """Which of several tasks that wait for the name is meant, as the task's own `correlation` says."""
+
+
+class Rerun(Body):
+    """How a run is to be done once more."""
+
+    ref: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "same"
+    """`same` (all that the old run was pinned to), `latest`, a commit's full SHA, or a unique short one."""
+    from_failed: bool = False
+    """Carry over what the old run had completed, wherever definition and resolved inputs are still the same."""
 
 
 class Started(Message):
@@ -50,11 +79,38 @@ class Started(Message):
     """Whether the idempotency key had led to this run before."""
 
 
-class Cancelling(Message):
-    """A cancel that was asked for."""
+class Asked(Message):
+    """What was asked of a run, and its status by now."""
 
     id: str
     status: Status
+
+
+class Signalled(Message):
+    """A signal that is durable: it reaches the run exactly once."""
+
+    id: str
+    """The idempotency key, or an id of ours."""
+    execution_id: str
+    name: str
+    repeated: bool
+    """Whether the key had been used for this signal before."""
+
+
+class TaskVerdict(Message):
+    """What becomes of a task in a rerun."""
+
+    task: str
+    verdict: Literal["reuse", "run"]
+    reason: str
+
+
+class Rerunning(Started):
+    """A run that does an old one once more."""
+
+    rerun_of: str
+    tasks: list[TaskVerdict]
+    """For each task whether the old result is reused or it runs again, and why, as far as that can be told now."""
 
 
 class Execution(Message):
@@ -74,6 +130,13 @@ class Execution(Message):
     started_at: datetime | None
     finished_at: datetime | None
     error: Error | None
+    parent_id: str
+    """The run whose child it is, empty for a root."""
+    parent_task: str
+    """The address of the parent's task."""
+    root_id: str
+    """The run at the top of the family, empty for that itself."""
+    rerun_of: str
 
 
 class Attempt(Message):
@@ -88,11 +151,20 @@ class Attempt(Message):
     error: Error | None
 
 
+class Items(Message):
+    """How far the items of a map are."""
+
+    total: int
+    completed: int
+    failed: int
+
+
 class Task(Message):
     """How a task of a run stands."""
 
     id: str
-    status: Literal["PENDING", "RUNNING", "WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"]
+    """Its address: `build`; inside of others `rollout[3].deploy`, `group.inner`, `poll[0].probe`."""
+    status: TaskStatus
     skip_reason: str
     attempts: int
     started_at: datetime | None
@@ -101,9 +173,82 @@ class Task(Message):
     error: Error | None
     attempt_log: list[Attempt]
     """Every attempt that was recorded, in order."""
+    cached_from: str = ""
+    """The run that made the result, if it came from the cache."""
+    reused_from: str = ""
+    """The run that made the result, if a rerun carried it over."""
+    compensation: str = ""
+    """DONE or FAILED once the task was undone."""
+    child_id: str = ""
+    """The run that it started, if it is of type workflow."""
+    items: Items | None = None
+    """How far a map is."""
 
 
-class Asked(Message):
+class Awaited(Message):
+    """What a task of an open run waits for."""
+
+    task: str
+    kind: str
+    """`approval`, `timer`, `signal` or `slot`."""
+    since: datetime | None
+    until: datetime | None
+    approval_id: str
+    signal: str
+    correlation: str
+    callback_url: str
+    """POST the payload of the signal there, once; shown to operators only."""
+    group: str
+    """The concurrency group that is full."""
+
+
+class Relative(Message):
+    """A child or a rerun of a run."""
+
+    id: str
+    workflow: str
+    commit_sha: str
+    status: Status
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: Error | None
+
+
+class Child(Relative):
+    """A run that a task of the run started."""
+
+    task: str
+
+
+class SignalSent(Message):
+    """A signal that the run was sent."""
+
+    id: str
+    name: str
+    correlation: str
+    task: str
+    """The address of the task whose callback URL was used, empty for a signal by name."""
+    by: str
+    at: datetime
+
+
+class ClosureEntry(Message):
+    """A version that the run or a descendant may start."""
+
+    workflow: str
+    source: str
+    commit_sha: str
+    revision_sha: str
+    digest: str
+    compiled_digest: str
+    bundle_digest: str
+    dsl: str
+    size: int
+    calls: dict[str, str]
+
+
+class Request(Message):
     """An approval request of a run."""
 
     id: str
@@ -121,9 +266,23 @@ class ExecutionDetail(Execution):
 
     bundle_digest: str
     """sha256 of the functions bundle that it may run, empty if it uses none."""
+    closure: dict[str, ClosureEntry]
+    """All that it may start, fixed at the start of the family; held by the root alone."""
     inputs: dict[str, Any]
+    targets: list[str]
+    trigger: Any
     outputs: Any
     live: bool
     """Whether an open run has spoken for itself just now; else this is what was recorded last."""
+    task_count: int
     tasks: list[Task]
-    approvals: list[Asked]
+    """All of them, up to 1000; of more, those that stand in no other (`GET /executions/{id}/tasks` has the rest)."""
+    waiting: list[Awaited]
+    """What an open run waits for; empty unless it is `live`."""
+    approvals: list[Request]
+    children: list[Child]
+    """The newest 100; `GET /executions?parent=` has all."""
+    reruns: list[Relative]
+    """The newest 100; `GET /executions?rerun_of=` has all."""
+    signals: list[SignalSent]
+    """The newest 100."""

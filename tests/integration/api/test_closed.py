@@ -20,11 +20,15 @@ OPEN = {
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
     ("GET", "/docs/oauth2-redirect"),
+    ("POST", "/callbacks/{execution_id}/{address}"),
 }
 
 WRITES = {
     ("POST", "/executions/workflows/{workflow}/execute"): "operator",
     ("POST", "/executions/{execution_id}/cancel"): "operator",
+    ("POST", "/executions/{execution_id}/pause"): "operator",
+    ("POST", "/executions/{execution_id}/resume"): "operator",
+    ("POST", "/executions/{execution_id}/signal"): "operator",
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
     ("POST", "/tokens"): "admin",
@@ -34,6 +38,7 @@ WRITES = {
 BODIES: dict[str, Any] = {
     "/executions/workflows/{workflow}/execute": {"inputs": {}},
     "/approvals/{approval_id}/approve": {"decision": "approve"},
+    "/executions/{execution_id}/signal": {"name": "go"},
     "/tokens": {"subject": "x", "roles": ["viewer"]},
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from engine.cli import shares
 from engine.cli.main import run
 
 GOOD = "name: {name}\ntasks: [{{id: a, type: set, values: {{x: 1}}}}]\n"
@@ -61,6 +62,18 @@ def test_two_workflows_of_one_name_are_a_problem_of_the_second(
     assert capsys.readouterr().out.startswith(
         "workflows/b.yaml:2:7: DUPLICATE_NAME the workflow `same` stands already in workflows/a.yaml"
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_many_files_are_told_of_in_the_same_order(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2 * shares.WORTH_A_CHILD + 1):
+        good = number % 3 > 0
+        write(f"workflows/{number:04}.yaml", GOOD.format(name=f"w{number}") if good else "nope: 1\n")
+    assert run(["validate", "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["files"] == 2 * shares.WORTH_A_CHILD + 1
+    files = list(dict.fromkeys(problem["file"] for problem in report["problems"]))
+    assert files == [f"workflows/{number:04}.yaml" for number in range(0, 2 * shares.WORTH_A_CHILD + 1, 3)]
 
 
 def test_two_sources_may_use_one_name(source: Path) -> None:
