@@ -25,6 +25,7 @@ from engine.api.routes import (
     plans,
     proposals,
     tokens,
+    webhooks,
     workflows,
 )
 from engine.api.routes.fast_lane import ROUTES as FAST_LANE
@@ -58,6 +59,7 @@ def create_app(service: WorkflowService, *, fast_lane: bool = True) -> FastAPI:
     _include_closed(app)
     app.include_router(health.router)
     app.include_router(callbacks.router)
+    app.include_router(webhooks.router)
     problems.install(app)
     app.add_middleware(RequestLimits)
     app.add_middleware(problems.LastResort)
@@ -92,7 +94,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 _as_problems(operation["responses"])
                 if "401" in operation["responses"]:  # which every closed route has from its router
-                    operation["security"] = [{SCHEME: []}]
+                    operation.setdefault("security", [{SCHEME: []}])
         schema["components"]["securitySchemes"] = SECURITY
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)

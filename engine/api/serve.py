@@ -63,7 +63,11 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
         )
         server = _Server(
             uvicorn.Config(
-                create_app(WorkflowService(database, executor, callback_base=settings.callback_base)),
+                create_app(
+                    WorkflowService(
+                        database, executor, callback_base=settings.callback_base, forges=settings.forges
+                    )
+                ),
                 host=settings.api_host,
                 port=settings.api_port,
                 http="httptools",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.executor.dispatcher import Dispatcher
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.registry.workflow_registry import WorkflowRegistry
@@ -16,6 +18,8 @@ from engine.services.signals import SignalService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
+from engine.services.webhooks import WebhookService
+from engine.settings import ForgeSettings
 from engine.storage.database import Database
 
 
@@ -23,7 +27,12 @@ class WorkflowService:
     """What API and console call. Reads of definitions and revisions go to `registry` itself."""
 
     def __init__(
-        self, database: Database, executor: TemporalWorkflowExecutor, *, callback_base: str = ""
+        self,
+        database: Database,
+        executor: TemporalWorkflowExecutor,
+        *,
+        callback_base: str = "",
+        forges: Sequence[ForgeSettings] = (),
     ) -> None:
         dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
@@ -36,5 +45,6 @@ class WorkflowService:
         self.audit = AuditService(database, self.registry)
         self.plans = PlanService(database, self.registry)
         self.proposals = ProposalService(database, self.registry)
+        self.webhooks = WebhookService(database, forges)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

@@ -7,7 +7,7 @@ its trailer, or makes the same one again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -32,10 +32,14 @@ _TRIES = 100
 """Of a remote that is away or always busy: some hours."""
 
 
+Sources = Callable[[], Mapping[str, SourceSettings]]
+"""What is watched at the moment, by name."""
+
+
 class Proposer:
     """Pushes the proposals of the sources that this process watches."""
 
-    def __init__(self, database: Database, sources: Mapping[str, SourceSettings], data_dir: Path) -> None:
+    def __init__(self, database: Database, sources: Sources, data_dir: Path) -> None:
         self._database = database
         self._registry = WorkflowRegistry(database)
         self._sources = sources
@@ -58,7 +62,7 @@ class Proposer:
     async def pass_once(self) -> int:
         """Push what is due; how many there were."""
         async with self._database.begin() as connection:
-            due = await proposals.claim(connection, list(self._sources), count=_BATCH, lease=_LEASE)
+            due = await proposals.claim(connection, list(self._sources()), count=_BATCH, lease=_LEASE)
         await asyncio.gather(*(self._push(row) for row in due))
         return len(due)
 
@@ -91,13 +95,13 @@ class Proposer:
             _log.info("proposal pushed", proposal=row["id"], source=row["source"], sha=pushed.commit_sha)
 
     def _pusher(self, source: str) -> Pusher:
-        return Pusher(self._sources[source], self._data_dir)
+        return Pusher(self._sources()[source], self._data_dir)
 
     async def _order(self, row: Record) -> Order:
         files: dict[str, bytes | None] = {row["path"]: await self._registry.content(row["digest"])}
         clears = ""
         if row["bundle_digest"]:
-            folder = self._sources[row["source"]].folder.strip("/")
+            folder = self._sources()[row["source"]].folder.strip("/")
             clears = f"{folder}/{FUNCTIONS}" if folder not in ("", ".") else FUNCTIONS
             for path, content in bundles.unpack(await self._registry.content(row["bundle_digest"])).items():
                 files[f"{clears}/{path}"] = content

@@ -31,6 +31,8 @@ WRITES = {
     ("POST", "/executions/{execution_id}/signal"): "operator",
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
+    ("POST", "/workflows"): "operator",
+    ("POST", "/workflows/{workflow}/promote"): "operator",
     ("POST", "/tokens"): "admin",
     ("GET", "/tokens"): "admin",
     ("DELETE", "/tokens/{token_id}"): "admin",

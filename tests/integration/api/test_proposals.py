@@ -33,7 +33,7 @@ class Sources:
         }
         self._data_dir = data_dir
         self._checker = checker
-        self.proposer = Proposer(api.database, self.settings, data_dir)
+        self.proposer = Proposer(api.database, lambda: self.settings, data_dir)
 
     async def sync(self) -> None:
         """One pass over each source."""
