@@ -8,7 +8,9 @@ from pathlib import Path
 from engine.faults import POINTS
 
 ROOT = Path(__file__).parents[2]
-_ACTION = re.compile(r"""["']((?:execution|approval|revision|definition|token|trigger)\.[a-z_]+)["']""")
+_ACTION = re.compile(
+    r"""["']((?:execution|approval|revision|definition|proposal|token|trigger)\.[a-z_]+)["']"""
+)
 
 
 def test_every_action_written_by_the_code_is_explained() -> None:

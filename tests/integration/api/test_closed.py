@@ -34,6 +34,8 @@ WRITES = {
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
     ("POST", "/workflows/{workflow}/triggers/{trigger}/backfill"): "operator",
+    ("POST", "/workflows"): "operator",
+    ("POST", "/workflows/{workflow}/promote"): "operator",
     ("POST", "/tokens"): "admin",
     ("GET", "/tokens"): "admin",
     ("DELETE", "/tokens/{token_id}"): "admin",
