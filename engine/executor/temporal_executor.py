@@ -186,12 +186,6 @@ class TemporalWorkflowExecutor:
             why = json.dumps({"by": by, "reason": reason}, ensure_ascii=False)
             await handle.cancel(reason=why, rpc_timeout=_RPC_TIMEOUT)
 
-    async def terminate(self, execution_id: str, *, reason: str) -> None:
-        """End the run at once, without any clean-up."""
-        async with self._call(f"termination of {execution_id}"):
-            handle = self._client.get_workflow_handle(execution_id)
-            await handle.terminate(reason=reason, rpc_timeout=_RPC_TIMEOUT)
-
     async def cancel_again(self, execution_id: str, *, by: str, reason: str, id: str) -> None:
         """Ask a run that is ending to leave out its clean-up; the same `id` counts once."""
         await self.signal(execution_id, CANCEL_SIGNAL, {"by": by, "reason": reason, "id": id})

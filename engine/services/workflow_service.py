@@ -16,8 +16,8 @@ from engine.services.health import HealthService
 from engine.services.inputs import Preparations
 from engine.services.live_starts import LiveStarts
 from engine.services.plans import PlanService
-from engine.services.reruns import RerunService
 from engine.services.proposals import ProposalService
+from engine.services.reruns import RerunService
 from engine.services.signals import SignalService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
