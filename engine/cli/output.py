@@ -29,6 +29,8 @@ _OF_STATUS = {
     "Stalled": "red",
     "WAITING": "yellow",
     "PENDING": "yellow",
+    "QUEUED": "yellow",
+    "PAUSED": "yellow",
     "RUNNING": "blue",
     "CANCELLED": "grey",
     "SKIPPED": "grey",

@@ -18,6 +18,7 @@ Start a run of a workflow. The version is taken now, and nothing that is merged 
   pinflow run hello -i name=Ada          start it, print its id
   pinflow run hello -i name=Ada --wait   and follow its tasks; exit code 1 unless it completes
   pinflow run hello --at 4f2c91ab        the version that was live at that commit
+  pinflow run hello --target greet       only that task, and what it depends on
 
 An input is read as JSON where that is possible (3, true, [1, 2], {"a": 1}) and as text otherwise; an input that
 the workflow declares as a string stays text.
@@ -36,6 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", metavar="REF", default="", help="latest (the default), or a commit's full or short SHA"
     )
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="run this task and what it depends on, and nothing else; may be repeated",
+    )
     parser.add_argument("--wait", action="store_true", help="follow the run to its end")
     parser.add_argument(
         "--idempotency-key",
@@ -52,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     body: dict[str, Any] = {"inputs": _inputs(args, client)}
     if args.at:
         body["ref"] = args.at
+    if args.target:
+        body["targets"] = args.target
     key = args.idempotency_key or str(uuid.uuid4())
     started = client.start(f"/executions/workflows/{segment(args.name)}/execute", body, key)
     if not args.wait:

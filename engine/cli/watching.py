@@ -7,10 +7,13 @@ import time
 from typing import Any
 
 from engine.cli.client import Client, segment
+from engine.cli.executions import notes_of
 from engine.cli.output import paint, paint_status, plain, print_json, short
 from engine.errors import Unavailable
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
+_APART = frozenset({"QUEUED", "PAUSED"})
+"""Statuses of a run that no task tells."""
 _SIGNS = {"RUNNING": "▸", "WAITING": "‖", "COMPLETED": "✓", "FAILED": "✗", "SKIPPED": "-", "CANCELLED": "■"}
 
 
@@ -21,6 +24,7 @@ def follow(client: Client, execution_id: str, *, as_json: bool = False, interval
     """
     seen: dict[str, tuple[Any, ...]] = {}
     announced = False
+    stood = ""
     while True:
         run = _look(client, execution_id)
         if not as_json:
@@ -29,8 +33,13 @@ def follow(client: Client, execution_id: str, *, as_json: bool = False, interval
                     f"{run['workflow']} at {short(run['commit_sha'])}  {paint('grey', run['id'])}", flush=True
                 )
                 announced = True
+            if run["status"] != stood and (run["status"] in _APART or stood in _APART):
+                print(
+                    f"  {time.strftime('%H:%M:%S')} {paint_status(run['status'], run['status'])}", flush=True
+                )
+            stood = run["status"]
             for task in run.get("tasks") or []:
-                now = (task["status"], task.get("attempts") or 0)
+                now = (task["status"], task.get("attempts") or 0, _tenths(task))
                 if seen.get(task["id"]) != now and task["status"] != "PENDING":
                     _say(client, run, task)
                 seen[task["id"]] = now
@@ -53,21 +62,40 @@ def _look(client: Client, execution_id: str) -> dict[str, Any]:
             time.sleep(min(error.retry_after, 5.0))
 
 
+def _tenths(task: dict[str, Any]) -> int:
+    """How far a map is, so that ten lines tell of it however many items it has."""
+    items = task.get("items")
+    return 0 if not items else 10 * (items["completed"] + items["failed"]) // max(1, items["total"])
+
+
 def _say(client: Client, run: dict[str, Any], task: dict[str, Any]) -> None:
     status = task["status"]
     sign = paint_status(status, _SIGNS.get(status, "·"))
     notes = []
     if (task.get("attempts") or 0) > 1:
         notes.append(f"attempt {task['attempts']}")
-    if task.get("skip_reason"):
-        notes.append(f"skipped: {task['skip_reason']}")
+    notes += notes_of(task)
     error = task.get("error") or {}
     if error:
         notes.append(f"{error.get('type')}: {plain(str(error.get('message')))[:200]}")
-    line = f"  {time.strftime('%H:%M:%S')} {sign} {task['id']:<20} {paint_status(status, f'{status:<9}')}"
+    name = f"{'  ' * task['id'].count('.')}{task['id']}"
+    line = f"  {time.strftime('%H:%M:%S')} {sign} {name:<20} {paint_status(status, f'{status:<9}')}"
     print(f"{line} {'  '.join(notes)}".rstrip(), flush=True)
     if status == "WAITING":
         _say_who_decides(client, run, task)
+        _say_what_is_awaited(run, task)
+
+
+def _say_what_is_awaited(run: dict[str, Any], task: dict[str, Any]) -> None:
+    for waiting in run.get("waiting") or []:
+        if waiting["task"] != task["id"]:
+            continue
+        if waiting["kind"] == "signal":
+            print(
+                f"           send it: pinflow executions signal {run['id']} {waiting['signal']}", flush=True
+            )
+        if waiting["kind"] == "slot":
+            print(f"           waits for its turn in {plain(waiting['group'])}", flush=True)
 
 
 def _say_who_decides(client: Client, run: dict[str, Any], task: dict[str, Any]) -> None:

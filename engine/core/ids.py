@@ -35,7 +35,8 @@ def callback_token(key: str, address: str) -> str:
 def callback_url(callback: Mapping[str, Json], execution_id: str, address: str) -> str:
     """Where a task can be called back; known before the task starts. `callback` is `RunStart.callback`."""
     token = callback_token(callback["key"], address)
-    return f"{callback['base']}/callbacks/{execution_id}/{address}?token={token}"
+    path = address.replace("[", "%5B").replace("]", "%5D")  # a URL's path holds no brackets
+    return f"{callback['base']}/callbacks/{execution_id}/{path}?token={token}"
 
 
 def childs_key(key: str, child: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from engine import faults
 from engine.core.contracts import Json
+from engine.core.ids import callback_token
 from engine.core.states import RUN_ENDS
 from engine.errors import Conflict, InputProblem, InvalidInput, NotFound
 from engine.executor.dispatcher import HEAD_START, Dispatcher
@@ -158,11 +159,6 @@ class SignalService:
                 hint="a new signal needs a new key",
             )
         return Signalled(row["id"], execution_id, row["name"], repeated=True)
-
-
-def callback_token(key: str, address: str) -> str:
-    """The token in the callback URL of a task: whoever knows it may answer for the task, once."""
-    return hmac.new(key.encode(), address.encode(), "sha256").hexdigest()
 
 
 async def _write(connection: Connection, run: Record, signal: Record, by: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from engine.errors import Misconfigured, PinflowError, SourceError, Unavailable
+from engine.forge.reporter import Reporter
 from engine.health_port import answering
 from engine.logs import configure_logging
 from engine.settings import Settings
@@ -27,6 +28,7 @@ from engine.sync.declarations import Declarations, Declared, read_declarations
 from engine.sync.fleet import Fleet
 from engine.sync.git_urls import parse_remote
 from engine.sync.mirror import short_branch
+from engine.sync.proposer import Proposer
 from engine.sync.watcher import RefWatcher
 
 _log = structlog.get_logger(__name__)
@@ -53,14 +55,17 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     if not declared.now.sources and not declared.now.includes:
         _log.warning("no source is configured: nothing is synced (PINFLOW_SOURCES, PINFLOW_SOURCES_FILE)")
     async with AsyncExitStack() as stack:
-        # A pass holds one connection at a time; the look for requests holds one more.
-        database = Database(settings.database_url, pool_size=10)
+        # A pass holds one connection at a time; what looks for requests, for proposals and for the
+        # forges' messages holds one more each.
+        database = Database(settings.database_url, pool_size=12)
         stack.push_async_callback(database.aclose)
         checker = Checker(processes=min(2, os.cpu_count() or 1))
         stack.push_async_callback(checker.aclose)
         fleet = Fleet(settings.data_dir, database, checker)
         stack.push_async_callback(fleet.aclose)
         await fleet.apply(declared.now)
+        reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)
+        stack.push_async_callback(reporter.aclose)
         await _until(
             stop,
             [
@@ -70,6 +75,8 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
                 _listen_to_requests(database, fleet),
                 declared.follow(fleet),
                 _answer(settings, database, fleet, declared),
+                Proposer(database, fleet.sources, settings.data_dir, fleet.credential).run(),
+                reporter.run(),
             ],
         )
 

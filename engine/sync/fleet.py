@@ -17,7 +17,7 @@ import structlog
 
 from engine.errors import SourceError, Unavailable
 from engine.registry.revisions import Cursor
-from engine.settings import SourceSettings
+from engine.settings import Credential, SourceSettings
 from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared
@@ -74,6 +74,15 @@ class Fleet:
     def watched(self) -> list[Declared]:
         """What is watched at the moment."""
         return [member.reconciler.declared for loop in self._running.values() for member in loop.members]
+
+    def sources(self) -> dict[str, SourceSettings]:
+        """The sources of definitions that are watched at the moment, by name."""
+        found = (each.source for each in self.watched())
+        return {source.name: source for source in found if isinstance(source, SourceSettings)}
+
+    def credential(self, name: str) -> Credential | None:
+        """The credential of a source that is watched at the moment."""
+        return next((each.credential for each in self.watched() if each.name == name), None)
 
     def problems(self) -> dict[str, str]:
         """Sources that no pass has ended for in a while, and by how much."""

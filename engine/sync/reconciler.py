@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import SourceSettings
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
-from engine.sync import conditions, plan, problems, reading
+from engine.sync import calls, conditions, plan, problems, reading
 from engine.sync.checker import Answer, Checker, Question
 from engine.sync.declarations import Declared
 from engine.sync.git_reader import Reader
@@ -434,16 +435,42 @@ class Reconciler:
             max_percent=self.source.max_deletions_percent,
             confirmed=found.confirmed or cursor.confirmed_sha == found.commit.sha,
         )
-        return plan.decide(
-            files,
-            found.changes.removed,
-            live,
+        decide = partial(
+            plan.decide,
+            removed=found.changes.removed,
+            live=live,
             guard=guard,
             bundle_digest=found.bundle.digest,
             function_users=users,
             isolated=self._isolated,
             others=found.changes.problems,
         )
+        return await self._decide_together(files, decide)
+
+    async def _decide_together(
+        self, files: Sequence[plan.CheckedFile], decide: Callable[[Sequence[plan.CheckedFile]], plan.Decision]
+    ) -> plan.Decision:
+        """Decide, and see whether what would then be live fits together.
+
+        Where bad files stand alone, one whose calls do not fit is bad as well, and then perhaps one that calls it.
+        What does not fit in a file that the commit leaves alone rejects the commit: no file of its own is to blame.
+        """
+        while True:
+            decision = decide(files)
+            if decision.problems and not decision.partial:
+                return decision
+            bad = {problem.file for problem in decision.problems}
+            good = [file for file in files if file.content.path not in bad]
+            unfit = await calls.problems(
+                self._database, self._registry, self._source_id, good, decision.retires
+            )
+            if not unfit:
+                return decision
+            if not self._isolated or not {each.file for each in unfit} <= {
+                each.content.path for each in good
+            }:
+                return plan.Decision(problems=unfit)
+            files = [_with_problems(file, unfit) for file in files]
 
     async def _with_name_lines(
         self, reader: Reader, live: list[LiveDefinition], changed: set[str]
@@ -529,10 +556,16 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
         labels=answer.labels or {},
         uses_functions=answer.uses_functions,
         calls=answer.calls,
+        triggers=answer.triggers,
         text=text,
         compiled=answer.compiled,
     )
     return plan.CheckedFile(content, answer.problems)
+
+
+def _with_problems(file: plan.CheckedFile, found: Sequence[Problem]) -> plan.CheckedFile:
+    own = tuple(problem for problem in found if problem.file == file.content.path)
+    return replace(file, problems=file.problems + own)
 
 
 def _too_large(path: str, found: reading.CommitReading) -> plan.CheckedFile:

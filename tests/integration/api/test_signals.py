@@ -11,7 +11,8 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from engine.services.signals import MAX_PAYLOAD, callback_token
+from engine.core.ids import callback_token
+from engine.services.signals import MAX_PAYLOAD
 from tests.integration.api.conftest import Api
 from tests.support.registered import compiled_form, register
 
