@@ -277,6 +277,22 @@ async def test_a_forced_push_is_held_where_the_source_says_so(
     assert tip not in {sha for sha, status in await syncing.revisions() if status == "REGISTERED"}
 
 
+async def test_a_confirmed_commit_that_is_bad_as_well_says_so(
+    make_syncing: Make, git_repo: Repository, service: SourceService
+) -> None:
+    syncing = make_syncing(rewritten_history="hold")
+    git_repo.commit({"workflows/a.yaml": flow("a")})
+    await syncing.sync()
+    git_repo.git("checkout", "--quiet", "--orphan", "other")
+    tip = git_repo.commit({"workflows/a.yaml": BAD})
+    git_repo.git("branch", "--quiet", "-M", "main")
+    assert (await syncing.sync()).reason == "HistoryRewritten"
+    await service.confirm(OPERATOR, "main", tip)
+    assert (await syncing.sync()).reason == "InvalidRevision"
+    assert (await syncing.sync()).reason == "InvalidRevision"
+    assert (await syncing.revisions())[1:] == [(tip, "REJECTED")] * 2
+
+
 async def test_history_that_is_put_back_is_no_longer_held(make_syncing: Make, git_repo: Repository) -> None:
     syncing = make_syncing(rewritten_history="hold")
     base = git_repo.commit({"workflows/a.yaml": flow("a")})
