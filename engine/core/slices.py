@@ -138,8 +138,8 @@ def undone(course: Course, task: Task, event: SliceEnded) -> bool:
     """A slice that undoes a part of the map is over; False if there is none such."""
     work: MapWork = task.work
     part = work.parts.get(event.offset)
-    if part is None or not part.holds:
-        return False
+    if part is None or not part.holds or event.results:
+        return False  # one that undoes has no results: this is the end of the slice that did the work, told again
     _close(course, work, part)
     work.undo.pop(event.offset, None)
     if event.status != "COMPLETED" or event.failures:

@@ -49,7 +49,7 @@ _TASK: Final[tuple[tuple[str, Json], ...]] = (
     ("correlation", None),
     ("compensation", ""),
 )
-_TASK_ERRORS: Final = ("error", "doom", "compensation_error")
+_TASK_ERRORS: Final = ("error", "doom")
 _WORK: Final[dict[str, Callable[[dict[str, Any], Task], Any]]] = {
     "map": MapWork.from_json,
     "loop": LoopWork.from_json,
