@@ -8,78 +8,75 @@ from __future__ import annotations
 
 from engine.core.contracts import ApprovalResolved, CloseApproval, Json, TaskError
 from engine.core.floor import Floor
-from engine.core.plan import TaskPlan
-from engine.core.run_state import TaskRecord
+from engine.core.frames import Task
 
 
-def requested(
-    floor: Floor, task: TaskPlan, record: TaskRecord, approval_id: str, deadline: float | None
-) -> None:
+def requested(floor: Floor, task: Task, approval_id: str, deadline: float | None) -> None:
     """The request can be seen: wait, with its deadline if it has one."""
-    record.approval_id = approval_id
-    floor.slots -= 1
-    record.stage = "open"
-    if record.stopping:
-        close(floor, task, record)
+    task.approval_id = approval_id
+    task.gate.free(task)
+    task.stage = "open"
+    if task.stopping:
+        close(floor, task)
     else:
-        _await(floor, task, record, deadline)
+        _await(floor, task, deadline)
 
 
-def expire(floor: Floor, task: TaskPlan, record: TaskRecord) -> None:
+def expire(floor: Floor, task: Task) -> None:
     """The deadline has passed: the row says whether somebody was quicker."""
-    record.timer = ""
-    record.stage = "expiring"
-    floor.commands.append(CloseApproval(task.id, record.approval_id, "deadline"))
+    task.timer = ""
+    task.stage = "expiring"
+    floor.commands.append(CloseApproval(task.address, task.approval_id, "deadline"))
 
 
-def close(floor: Floor, task: TaskPlan, record: TaskRecord) -> None:
+def close(floor: Floor, task: Task) -> None:
     """Nobody waits for the answer any more: close the row, unless it was decided already."""
-    floor.stop_timer(record)
-    record.stage = "closing"
-    floor.commands.append(CloseApproval(task.id, record.approval_id, "cancelled"))
+    floor.stop_timer(task)
+    task.stage = "closing"
+    floor.commands.append(CloseApproval(task.address, task.approval_id, "cancelled"))
 
 
-def escalated(floor: Floor, task: TaskPlan, record: TaskRecord, deadline: float | None) -> None:
+def escalated(floor: Floor, task: Task, deadline: float | None) -> None:
     """More people were asked: wait on, until the new deadline."""
-    if record.stage in ("requesting", "closing"):
+    if task.stage in ("requesting", "closing"):
         return
-    record.stage = "open"
-    if record.stopping:  # asked to end while the deadline was being applied
-        close(floor, task, record)
+    task.stage = "open"
+    if task.stopping:  # asked to end while the deadline was being applied
+        close(floor, task)
         return
-    floor.stop_timer(record)
+    floor.stop_timer(task)
     # A deadline that is already past would spin; a second is long enough for nobody to notice.
-    _await(floor, task, record, None if deadline is None else max(deadline, floor.now + 1.0))
+    _await(floor, task, None if deadline is None else max(deadline, floor.now + 1.0))
 
 
-def reissue(floor: Floor, task: TaskPlan, record: TaskRecord) -> None:
+def reissue(floor: Floor, task: Task) -> None:
     """Have under way again what a restored state says of an open request."""
-    if record.stage == "closing":
-        floor.commands.append(CloseApproval(task.id, record.approval_id, "cancelled"))
-    elif record.stage == "expiring":
-        floor.commands.append(CloseApproval(task.id, record.approval_id, "deadline"))
+    if task.stage == "closing":
+        floor.commands.append(CloseApproval(task.address, task.approval_id, "cancelled"))
+    elif task.stage == "expiring":
+        floor.commands.append(CloseApproval(task.address, task.approval_id, "deadline"))
 
 
-def verdict(task: TaskPlan, event: ApprovalResolved) -> Json | TaskError:
+def verdict(task: Task, event: ApprovalResolved) -> Json | TaskError:
     """What a resolved request makes of its task: a result that completes it, or the error that fails it."""
     if event.outcome == "APPROVED":
         return {"decision": "approved", "decisions": event.decisions}
     if event.outcome == "CANCELLED":
-        return TaskError("CANCELLED", "the request was closed from outside", task.id)
-    if task.continue_on_reject:
+        return TaskError("CANCELLED", "the request was closed from outside", task.address)
+    if task.plan.continue_on_reject:
         return {"decision": "rejected", "decisions": event.decisions}
     if event.outcome == "REJECTED":
-        return _rejection(task.id, event.decisions)
+        return _rejection(task.address, event.decisions)
     message = "nobody decided before the deadline"
-    return TaskError("ApprovalTimedOut", message, task.id, {"decisions": event.decisions})
+    return TaskError("ApprovalTimedOut", message, task.address, {"decisions": event.decisions})
 
 
-def _await(floor: Floor, task: TaskPlan, record: TaskRecord, deadline: float | None) -> None:
+def _await(floor: Floor, task: Task, deadline: float | None) -> None:
     if deadline is None:
         return
     # Numbered: a repeated firing of an earlier deadline must not be taken for the next one.
-    record.deadlines += 1
-    floor.start_timer(f"deadline:{record.deadlines}:{task.id}", max(deadline - floor.now, 0.0), record)
+    task.deadlines += 1
+    floor.start_timer(f"deadline:{task.deadlines}:{task.address}", max(deadline - floor.now, 0.0), task)
 
 
 def _rejection(task: str, decisions: list[Json]) -> TaskError:

@@ -6,29 +6,20 @@ A vote is JSON: `{by, decision: "approve" | "reject", comment, form, at}`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.core.contracts import Json
+from engine.core.ids import named_uuid
 
 Standing = Literal["PENDING", "APPROVED", "REJECTED"]
 Expiry = Literal["TIMED_OUT", "APPROVED", "ESCALATED"]
 
-# The URL namespace of RFC 9562; the `uuid` module itself is kept out of deterministic rooms.
-_NAMESPACE = bytes.fromhex("6ba7b8119dad11d180b400c04fd430c8")
-
 
 def approval_id(execution_id: str, task: str) -> str:
-    """The id of a task's approval request: UUIDv5 (URL namespace) of `<execution id>/<task id>`, the same at every replay."""
-    digest = bytearray(
-        hashlib.sha1(_NAMESPACE + f"{execution_id}/{task}".encode(), usedforsecurity=False).digest()[:16]
-    )
-    digest[6] = (digest[6] & 0x0F) | 0x50
-    digest[8] = (digest[8] & 0x3F) | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    """The id of a task's approval request: UUIDv5 of `<execution id>/<address of the task>`, the same at every replay."""
+    return named_uuid(f"{execution_id}/{task}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,95 +1,60 @@
-"""The immutable index of a compiled definition: positions instead of ids, successor lists, values ready to render.
+"""The immutable index of a compiled definition: blocks of tasks, positions instead of ids, values ready to render.
 
 Built once per definition and process; a run keeps nothing of it in its state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Final
 
-from engine.core.contracts import Json, RetryPolicy
-from engine.dsl.templates import Renderer, expressions_in
+from engine.core.block import Block
+from engine.core.contracts import Json
+from engine.core.plan_reading import HUMAN_APPROVAL, Reader
+from engine.core.task_plan import JudgedExpression, Kind, Lookup, TaskPlan, Value
+from engine.dsl.digests import task_digest
+from engine.dsl.templates import Renderer
 
-FORMAT: Final = 1
-HUMAN_APPROVAL: Final = "human_approval"
+__all__ = [
+    "FINALLY",
+    "HUMAN_APPROVAL",
+    "ON_FAILURE",
+    "PHASES",
+    "TASKS",
+    "Block",
+    "JudgedExpression",
+    "Kind",
+    "Lookup",
+    "Plan",
+    "TaskPlan",
+    "Value",
+]
+
+FORMATS: Final = (1, 2)
 
 TASKS: Final = 0
 ON_FAILURE: Final = 1
 FINALLY: Final = 2
 PHASES: Final = ("tasks", "on_failure", "finally")
 
-Kind = Literal["activity", "approval", "wait", "set"]
-Lookup = Callable[[str], Json]
-
-
-class Value:
-    """A value of the definition that may hold expressions. One without any is rendered once, for all runs."""
-
-    __slots__ = ("_constant", "_raw", "_renderer", "_static")
-
-    def __init__(self, raw: Json, renderer: Renderer) -> None:
-        self._raw = raw
-        self._renderer = renderer
-        self._static = not expressions_in(raw)
-        self._constant: Json = renderer.render(raw, _no_lookup) if self._static else None
-
-    def render(self, lookup: Lookup) -> Json:
-        """The value with its expressions replaced. Raises ExpressionError. Never change what it returns."""
-        return self._constant if self._static else self._renderer.render(self._raw, lookup)
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedExpression:
-    """An expression that is judged beside the attempt, not by the brain: `entry` as in the compiled form."""
-
-    entry: Json
-    refs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPlan:
-    """One task. `position` counts over the whole definition: tasks, then on_failure, then finally."""
-
-    position: int
-    phase: int
-    id: str
-    name: str
-    kind: Kind
-    activity_type: str
-    predecessors: tuple[int, ...]
-    successors: tuple[int, ...]
-    run_on: str
-    continue_on_failure: bool
-    when: Value | None
-    config: Value
-    retry: RetryPolicy
-    retry_when: JudgedExpression | None
-    success_when: JudgedExpression | None
-    timeout: float | None
-    total_timeout: float | None
-    execution: Literal["auto", "local", "worker"]
-    task_queue: str
-    outputs: Value | None
-    default_outputs: Json
-    values: Value
-    duration: Value | None
-    until: Value | None
-    continue_on_reject: bool
-
 
 class Plan:
-    """A compiled definition, indexed. Raises ValueError for a format that this engine does not know."""
+    """A compiled definition, indexed. Raises ValueError for a format that this engine does not know.
+
+    `blocks` are the three phases; `tasks` all that stand in them, in their order.
+    """
 
     def __init__(self, compiled: Mapping[str, Any]) -> None:
-        if compiled["format"] != FORMAT:
+        if compiled["format"] not in FORMATS:
             raise ValueError(
-                f"compiled form {compiled['format']} is newer than this engine (it knows {FORMAT})"
+                f"compiled form {compiled['format']} is newer than this engine (it knows {FORMATS[-1]})"
             )
         self.name: str = compiled["name"]
         self.exprs: list[Json] = compiled["exprs"]
         self.renderer = Renderer(self.exprs)
+        reader = Reader(self.exprs, self.renderer)
         self.title = Value(compiled["title"], self.renderer)
         self.env: dict[str, Json] = compiled["env"] or {}
         self.input_defaults = _input_defaults(compiled["inputs"])
@@ -98,96 +63,44 @@ class Plan:
         self.max_concurrency: int | None = compiled["max_concurrency"]
         self.on_task_failure: str = compiled["on_task_failure"]
         self.outputs = None if compiled["outputs"] is None else Value(compiled["outputs"], self.renderer)
+        self.slot = reader.slot(compiled.get("concurrency"))
+        self.blocks: list[Block] = []
         self.tasks: list[TaskPlan] = []
         self.positions: dict[str, int] = {}
-        bounds = [0]
         for phase, key in enumerate(PHASES):
-            self.tasks.extend(self._phase(phase, compiled[key], bounds[-1]))
-            bounds.append(len(self.tasks))
-        self._bounds = tuple(bounds)
+            base = len(self.tasks)
+            block = Block("", phase, base, reader.tasks(compiled[key], phase, ""))
+            self.blocks.append(block)
+            self.tasks += block.tasks
+            self.positions |= {task.id: base + task.position for task in block.tasks}
+        self.signals = frozenset(reader.signals)
+        self.slice_block = lru_cache(maxsize=16)(self._slice_block)
+        self.digest_of = lru_cache(maxsize=None)(self._digest_of)
 
     def phase(self, phase: int) -> range:
-        """The positions of a phase's tasks."""
-        return range(self._bounds[phase], self._bounds[phase + 1])
+        """The places of a phase's tasks in `tasks`."""
+        block = self.blocks[phase]
+        return range(block.base, block.base + len(block))
 
-    def _phase(self, phase: int, tasks: list[dict[str, Any]], base: int) -> Iterator[TaskPlan]:
-        for offset, task in enumerate(tasks):
-            self.positions[task["id"]] = base + offset
-        successors: list[list[int]] = [[] for _ in tasks]
-        predecessors = [
-            tuple(self.positions[name] for name in dict.fromkeys(task["depends_on"])) for task in tasks
-        ]
-        for offset, before in enumerate(predecessors):
-            for position in before:
-                successors[position - base].append(base + offset)
-        for offset, task in enumerate(tasks):
-            yield self._task(phase, base + offset, task, predecessors[offset], tuple(successors[offset]))
+    def task_at(self, path: str) -> TaskPlan:
+        """The task of a static path. Raises KeyError."""
+        first, *rest = path.split(".")
+        task = self.tasks[self.positions[first]]
+        for name in rest:
+            if task.body is None:
+                raise KeyError(path)
+            task = task.body.tasks[task.body.positions[name]]
+        return task
 
-    def _task(
-        self, phase: int, position: int, task: dict[str, Any], before: tuple[int, ...], after: tuple[int, ...]
-    ) -> TaskPlan:
-        retry = task.get("retry") or {}
-        config = task.get("config")
-        return TaskPlan(
-            position=position,
-            phase=phase,
-            id=task["id"],
-            name=task.get("name") or task["id"],
-            kind=_kind(task),
-            activity_type=task.get("activity_type") or "",
-            predecessors=before,
-            successors=after,
-            run_on=task.get("run_on") or "success",
-            continue_on_failure=bool(task.get("continue_on_failure")),
-            when=self._optional(task, "when"),
-            config=Value(config, self.renderer),
-            retry=_retry(retry),
-            retry_when=self._judged(retry.get("when")),
-            success_when=self._judged(task.get("success_when")),
-            timeout=task.get("timeout"),
-            total_timeout=task.get("total_timeout"),
-            execution=task.get("execution") or "auto",
-            task_queue=task.get("task_queue") or "",
-            outputs=self._optional(task, "outputs"),
-            default_outputs={} if task.get("default_outputs") is None else task["default_outputs"],
-            values=Value(task.get("values"), self.renderer),
-            duration=self._optional(task, "duration"),
-            until=self._optional(task, "until"),
-            continue_on_reject=isinstance(config, dict) and config.get("on_reject") == "continue",
-        )
+    def _slice_block(self, path: str) -> Block:
+        """A block of one task, the map of that static path: what a slice of it runs."""
+        task = self.task_at(path)
+        alone = replace(task, position=0, predecessors=(), successors=(), when=None)
+        return Block(path.rpartition(".")[0], task.phase, 0, [alone])
 
-    def _optional(self, task: dict[str, Any], key: str) -> Value | None:
-        raw = task.get(key)
-        return None if raw is None else Value(raw, self.renderer)
-
-    def _judged(self, raw: Json) -> JudgedExpression | None:
-        if raw is None:
-            return None
-        if isinstance(raw, dict) and "$expr" in raw:
-            entry = self.exprs[raw["$expr"]]
-            return JudgedExpression(entry, tuple(entry["refs"]))
-        return JudgedExpression(raw, ())
-
-
-def _kind(task: dict[str, Any]) -> Kind:
-    kind: Kind = task["type"]
-    if kind == "activity" and task["activity_type"] == HUMAN_APPROVAL:
-        return "approval"
-    return kind
-
-
-def _retry(retry: Mapping[str, Any]) -> RetryPolicy:
-    if not retry:
-        return RetryPolicy()
-    initial = float(retry.get("initial_interval") or 1.0)
-    return RetryPolicy(
-        max_attempts=int(retry["max_attempts"]),
-        initial_interval=initial,
-        backoff_coefficient=float(retry.get("backoff_coefficient") or 2.0),
-        # Temporal refuses a policy whose ceiling is below its first step.
-        max_interval=max(float(retry.get("max_interval") or 60.0), initial),
-        non_retryable_errors=tuple(retry.get("non_retryable_errors") or ()),
-    )
+    def _digest_of(self, path: str) -> str:
+        """The digest of a task's meaning, by its static path."""
+        return task_digest(self.task_at(path).source, self.exprs)
 
 
 def _input_defaults(schema: Json) -> dict[str, Json]:
@@ -197,7 +110,3 @@ def _input_defaults(schema: Json) -> dict[str, Json]:
         for name, prop in properties.items()
         if isinstance(prop, dict) and "default" in prop
     }
-
-
-def _no_lookup(ref: str) -> Json:
-    raise AssertionError(f"a value without expressions asked for {ref}")

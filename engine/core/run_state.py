@@ -2,106 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, Literal, TypeVar
 
+from engine.core.block import Block
 from engine.core.contracts import (
     Carried,
     Json,
     Parent,
     Pin,
     RunStart,
-    SkipReason,
     Slice,
     TaskError,
-    TaskStatus,
 )
+from engine.core.frames import Frame, Task
+from engine.core.gates import Gate
 
 _T = TypeVar("_T")
 
 UNSTARTED: Final = -1
 OVER: Final = 3
 
-Stage = Literal["", "requesting", "open", "expiring", "closing"]
-"""Of an approval: its row is being made; people may decide; its deadline is being applied; it is being cancelled."""
-
-Cut = Literal["", "cancelled", "timed_out", "cleanup_timed_out", "skipped"]
-
-
-class TaskRecord:
-    """How one task stands.
-
-    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1.
-    `acted`: its activity did its work, whatever became of the task (what a later undo asks for).
-    `stage`, `approval_id`, `deadlines` belong to approvals; `timer` is the name of its open timer.
-    """
-
-    __slots__ = (
-        "acted",
-        "approval_id",
-        "attempts",
-        "deadlines",
-        "error",
-        "failed_upstream",
-        "finished_at",
-        "order",
-        "outputs",
-        "skip_reason",
-        "stage",
-        "started_at",
-        "status",
-        "stopping",
-        "timer",
-    )
-
-    def __init__(self) -> None:
-        self.status: TaskStatus = "PENDING"
-        self.skip_reason: SkipReason | None = None
-        self.failed_upstream = False
-        self.attempts = 0
-        self.started_at: float | None = None
-        self.finished_at: float | None = None
-        self.error: TaskError | None = None
-        self.outputs: Json = None
-        self.order = 0
-        self.acted = False
-        self.stopping = False
-        self.stage: Stage = ""
-        self.approval_id = ""
-        self.deadlines = 0
-        self.timer = ""
-
-    def to_json(self) -> dict[str, Json]:
-        """What differs from a task that nothing has happened to yet."""
-        changed = {
-            name: getattr(self, name)
-            for name in self.__slots__
-            if getattr(self, name) != getattr(_FRESH, name)
-        }
-        if self.error is not None:
-            changed["error"] = error_to_json(self.error)
-        return changed
-
-    @classmethod
-    def from_json(cls, value: dict[str, Json]) -> TaskRecord:
-        """The inverse of `to_json`."""
-        record = cls()
-        for name, content in value.items():
-            setattr(record, name, error_from_json(content) if name == "error" else content)
-        return record
-
-
-_FRESH: Final = TaskRecord()
+Cut = Literal["", "cancelled", "timed_out", "cleanup_timed_out", "skipped", "ended"]
 
 
 class RunState:
-    """The run as a whole. `records` stand in the order of the plan; `timers` maps an open timer to when it is due.
+    """The run as a whole. `frames` are its three phases; `timers` maps an open timer to when it is due.
 
-    `phase` is UNSTARTED, the number of the phase under way, or OVER.  `cut` says why the phase under way takes no new
-    tasks and ends what runs.  `cancels` are the ids of the cancel requests taken.  `failed` are the ids of FAILED
-    tasks in the order in which they failed; `first_error` is the one that the verdict of the tasks stands on.
+    `phase` is UNSTARTED, the number of the phase under way, or OVER.  `queued`: it waits for a slot of its concurrency
+    group, `group`.  `cut` says why the phase under way takes no new tasks and ends what runs; `ended` is what a task of
+    type `end` said.  `cancels` and `pauses` are the ids of the requests taken.  `failed` are the ids of FAILED tasks in
+    the order in which they failed.  `signals` are those that came before anybody waited, `heard` the ids of all.
     """
 
-    def __init__(self, tasks: int) -> None:
+    def __init__(self, blocks: list[Block], gate: Gate) -> None:
         self.start: RunStart | None = None
         self.started_at = 0.0
         self.finished_at: float | None = None
@@ -110,63 +44,35 @@ class RunState:
         self.status = "PENDING"
         self.verdict = ""
         self.cut: Cut = ""
-        self.draining = False
         self.cancels: list[str] = []
         self.cancelled_by = ""
         self.cancel_reason = ""
         self.skip_cleanup = False
         self.failed: list[str] = []
-        self.first_error: TaskError | None = None
-        self.cleanup_error: TaskError | None = None
         self.error: TaskError | None = None
         self.outputs: Json = None
         self.order = 0
+        self.kept = 0
+        self.queued = False
+        self.group = ""
+        self.ended: Json = None
+        self.unwinding = False
+        self.paused = False
+        self.pauses: list[str] = []
+        self.signals: list[Json] = []
+        self.heard: dict[str, None] = {}
         self.timers: dict[str, float] = {}
-        self.records = [TaskRecord() for _ in range(tasks)]
+        self.frames = [Frame(block, gate) for block in blocks]
 
-    def to_json(self, ids: list[str]) -> dict[str, Json]:
-        """The whole state; tasks by id, those that nothing happened to left out."""
-        state: dict[str, Json] = {name: getattr(self, name) for name in _PLAIN}
-        state["start"] = None if self.start is None else start_to_json(self.start)
-        state |= {name: error_to_json(getattr(self, name)) for name in _ERRORS}
-        state["cancels"] = list(self.cancels)
-        state["failed"] = list(self.failed)
-        state["timers"] = dict(self.timers)
-        tasks = ((name, record.to_json()) for name, record in zip(ids, self.records, strict=True))
-        state["tasks"] = {name: changed for name, changed in tasks if changed}
-        return state
+    @property
+    def first_error(self) -> TaskError | None:
+        """The first failure among the tasks that counts."""
+        return self.frames[0].error
 
-    @classmethod
-    def from_json(cls, state: dict[str, Json], positions: dict[str, int]) -> RunState:
-        """The inverse of `to_json`."""
-        run = cls(len(positions))
-        for name in (*_PLAIN, "cancels", "failed", "timers"):
-            value = state[name]
-            setattr(run, name, value.copy() if isinstance(value, (list, dict)) else value)
-        run.start = None if state["start"] is None else start_from_json(state["start"])
-        for name in _ERRORS:
-            setattr(run, name, error_from_json(state[name]))
-        for name, changed in state["tasks"].items():
-            run.records[positions[name]] = TaskRecord.from_json(changed)
-        return run
-
-
-_PLAIN: Final = (
-    "started_at",
-    "finished_at",
-    "title",
-    "phase",
-    "status",
-    "verdict",
-    "cut",
-    "draining",
-    "cancelled_by",
-    "cancel_reason",
-    "skip_cleanup",
-    "outputs",
-    "order",
-)
-_ERRORS: Final = ("first_error", "cleanup_error", "error")
+    def tasks(self) -> Iterator[Task]:
+        """The run's own tasks, over all phases."""
+        for frame in self.frames:
+            yield from frame.tasks
 
 
 def error_to_json(error: TaskError | None) -> dict[str, Json] | None:

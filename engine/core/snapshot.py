@@ -5,68 +5,119 @@ Times are seconds since the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from engine.core.contracts import Json
-from engine.core.plan import PHASES, Plan, TaskPlan
-from engine.core.run_state import RunState, TaskRecord, error_to_json
+from engine.core.frames import Frame, Task
+from engine.core.ids import callback_url
+from engine.core.plan import PHASES
+from engine.core.run_state import RunState, error_to_json
+from engine.core.task_plan import SignalPlan
+from engine.core.work import MapWork
 
 
-def take(plan: Plan, run: RunState, open_tasks: Sequence[int]) -> dict[str, Json]:
+def take(run: RunState, open_tasks: Sequence[Task]) -> dict[str, Json]:
     """`{status, title, phase, error, outputs, started_at, finished_at, tasks: [...], waiting: [...]}`.
 
-    `tasks` stand in definition order. `waiting` names what is awaited: `{task, kind: approval | timer, since, until,
-    approval_id}`.
+    `tasks` stand in definition order, those inside of a composite behind it, each with its address as `id`. `waiting`
+    names what is awaited: `{task, kind: approval | timer | signal | slot, since, until, approval_id}`, and what only a
+    signal (`signal`, `correlation`, `callback_url`) or a slot (`group`) has.
     """
     return {
         "status": run.status,
         "title": run.title,
-        "phase": PHASES[run.phase] if 0 <= run.phase < len(PHASES) else "",
+        "phase": _phase(run),
         "error": error_to_json(run.error or run.first_error),
         "outputs": run.outputs,
         "started_at": run.started_at if run.start is not None else None,
         "finished_at": run.finished_at,
-        "tasks": [_task(task, run.records[task.position]) for task in plan.tasks],
+        "tasks": [_task(task) for frame in run.frames for task in _all(frame)],
         "waiting": [
-            _awaited(plan.tasks[position], run.records[position], run)
-            for position in open_tasks
-            if run.records[position].status == "WAITING"
+            *(
+                [
+                    {
+                        "task": "",
+                        "kind": "slot",
+                        "since": None,
+                        "until": None,
+                        "approval_id": "",
+                        "group": run.group,
+                    }
+                ]
+                if run.queued
+                else ()
+            ),
+            *(_awaited(task, run) for task in open_tasks if _waits(task)),
         ],
     }
 
 
-def summary(plan: Plan, run: RunState, open_tasks: Sequence[int], open_count: int, left: int) -> str:
+def summary(run: RunState, open_tasks: Sequence[Task], open_count: int) -> str:
     """One line, made at the same cost for a run of ten tasks and of ten thousand."""
-    if run.phase not in range(len(PHASES)):
+    if run.phase not in range(len(run.frames)):
         return run.status
-    total = len(plan.phase(run.phase))
-    names = ", ".join(plan.tasks[position].id for position in open_tasks)
+    frame = run.frames[run.phase]
+    total = len(frame.block)
+    names = ", ".join(task.address for task in open_tasks)
     more = f" and {open_count - len(open_tasks)} more" if open_count > len(open_tasks) else ""
     under_way = f"; {run.status.lower()}: {names}{more}" if names else ""
     failed = f"; failed: {', '.join(run.failed[:5])}" if run.failed else ""
-    return f"{PHASES[run.phase]}: {total - left} of {total} done{under_way}{failed}"
+    return f"{_phase(run)}: {total - frame.left} of {total} done{under_way}{failed}"
 
 
-def _task(task: TaskPlan, record: TaskRecord) -> dict[str, Json]:
-    return {
-        "id": task.id,
-        "phase": PHASES[task.phase],
-        "status": record.status,
-        "skip_reason": record.skip_reason,
-        "attempts": record.attempts,
-        "started_at": record.started_at,
-        "finished_at": record.finished_at,
-        "error": error_to_json(record.error),
-        "outputs": record.outputs,
-        "order": record.order,
+def _phase(run: RunState) -> str:
+    if run.unwinding:
+        return "unwinding"
+    return PHASES[run.phase] if 0 <= run.phase < len(PHASES) else ""
+
+
+def _all(frame: Frame) -> Iterator[Task]:
+    for task in frame.tasks:
+        yield task
+        for _, inner in sorted(task.frames.items()):
+            yield from _all(inner)
+
+
+def _task(task: Task) -> dict[str, Json]:
+    told: dict[str, Json] = {
+        "id": task.address,
+        "phase": PHASES[task.plan.phase],
+        "status": task.status,
+        "skip_reason": task.skip_reason,
+        "attempts": task.attempts,
+        "started_at": task.started_at,
+        "finished_at": task.finished_at,
+        "error": error_to_json(task.error),
+        "outputs": task.outputs,
+        "order": task.order,
     }
+    for name in ("cached_from", "reused_from", "compensation", "child_id"):
+        if value := getattr(task, name):
+            told[name] = value
+    if task.compensation_error is not None:
+        told["compensation_error"] = error_to_json(task.compensation_error)
+    if isinstance(work := task.work, MapWork):
+        told["items"] = {"total": work.total, "completed": work.completed, "failed": work.failed}
+    return told
 
 
-def _awaited(task: TaskPlan, record: TaskRecord, run: RunState) -> dict[str, Json]:
-    return {
-        "task": task.id,
-        "kind": "approval" if task.kind == "approval" else "timer",
-        "since": record.started_at,
-        "until": run.timers.get(record.timer),
-        "approval_id": record.approval_id,
+def _waits(task: Task) -> bool:
+    return task.status == "WAITING" or bool(task.timer and task.plan.kind in ("loop", "workflow"))
+
+
+def _awaited(task: Task, run: RunState) -> dict[str, Json]:
+    told: dict[str, Json] = {
+        "task": task.address,
+        "kind": "approval" if task.plan.kind == "approval" else "timer",
+        "since": task.started_at,
+        "until": run.timers.get(task.timer or task.limit),
+        "approval_id": task.approval_id,
     }
+    if task.stage in ("queued", "granted"):
+        return told | {"kind": "slot", "group": task.group}
+    if isinstance(plan := task.plan.special, SignalPlan):
+        told |= {"kind": "signal", "signal": plan.name, "correlation": task.correlation or ""}
+        start = run.start
+        if start is not None and start.callback is not None:
+            told["callback_url"] = callback_url(start.callback, start.execution_id, task.address)
+    return told

@@ -7,44 +7,63 @@ it changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
 
-from engine.core import approval_tasks, snapshot
-from engine.core.calls import own_names, start_command
+from engine.core import (
+    approval_tasks,
+    child_tasks,
+    maps,
+    restoring,
+    signal_tasks,
+    slice_runs,
+    slices,
+    slots,
+    snapshot,
+    unwinding,
+)
 from engine.core.contracts import (
+    AcquireSlot,
     ActivityCancelled,
     ActivityCompleted,
     ActivityFailed,
     ApprovalRequested,
     ApprovalResolved,
-    CancelActivity,
     CancelRequested,
+    ChildEnded,
     Command,
     Event,
     FinishRun,
     Json,
-    RequestApproval,
+    PauseRequested,
+    ResumeRequested,
+    RunStart,
+    SignalReceived,
     SkipReason,
-    StartActivity,
+    SliceEnded,
+    SlotGranted,
+    SlotRefused,
     Started,
-    StartTimer,
     TaskError,
+    TellFamily,
     TimerFired,
 )
-from engine.core.floor import Floor, in_flight
-from engine.core.plan import FINALLY, ON_FAILURE, TASKS, Plan, TaskPlan
-from engine.core.run_state import OVER, UNSTARTED, Cut, RunState, TaskRecord
-from engine.core.scope import Scope
+from engine.core.course import Course
+from engine.core.error_types import EXPRESSION
+from engine.core.frames import Task
+from engine.core.gates import Gate
+from engine.core.kinds import KINDS
+from engine.core.plan import FINALLY, ON_FAILURE, TASKS, Plan
+from engine.core.run_state import OVER, UNSTARTED, RunState, start_from_json
+from engine.core.state_json import run_to_json
 from engine.core.states import check_run
-from engine.core.values import UNFORESEEN, Values, boolean, moment, seconds
-from engine.core.verdict import OUTPUTS, decide_cleanup, decide_tasks
+from engine.core.values import UNFORESEEN, text
+from engine.core.verdict import cancelled, decide_cleanup, decide_refused, decide_tasks
 
 IN_FLIGHT: Final = 500
 """Activities of one run at a time, whatever `max_concurrency` says: Temporal refuses more than 2,000 pending ones."""
 
-EXPRESSION: Final = "EXPRESSION"
 RUN_TIMER: Final = "run"
 
 
@@ -61,23 +80,31 @@ class Brain:
         *,
         in_flight: int = IN_FLIGHT,
     ) -> None:
-        plan = compiled if isinstance(compiled, Plan) else Plan(compiled)
-        self._plan = plan
-        self._run = RunState(len(plan.tasks)) if state is None else RunState.from_json(state, plan.positions)
-        self._values = Values(plan, self._run)
-        self._limit = min(plan.max_concurrency or in_flight, in_flight)
-        self._floor = Floor(self._run)
-        self._held = False
-        self._scope = Scope(plan.tasks, range(0), self._run.records)
-        if self._run.phase not in (UNSTARTED, OVER):
-            self._restore()
+        self._plan = compiled if isinstance(compiled, Plan) else Plan(compiled)
+        self._limit = min(self._plan.max_concurrency or in_flight, in_flight)
+        start = None if state is None or state["start"] is None else start_from_json(state["start"])
+        self._set_up(start)
+        if state is not None:
+            restoring.restore(self._course, state)
+
+    def _set_up(self, start: RunStart | None) -> None:
+        gate = Gate(self._limit)
+        run = RunState(self._plan.blocks, gate)
+        if start is not None and start.slice is not None:
+            gate.limit = min(self._limit, start.slice.limit)
+            run.frames = [slice_runs.frame_of(self._plan, start.slice, gate)]
+        run.start = start
+        self._run = run
+        self._course = Course(self._plan, run, gate, KINDS)
+        self._floor = self._course.floor
 
     # --- the outside ----------------------------------------------------------------------------------------------
 
     def apply(self, event: Event) -> list[Command]:
         """Take one event; the commands are to be performed in their order."""
+        run = self._run
         self._floor.begin(event.at)
-        if self._run.phase != OVER and (self._run.phase != UNSTARTED or isinstance(event, Started)):
+        if run.phase != OVER and (run.phase != UNSTARTED or run.queued or isinstance(event, Started)):
             _HANDLERS[type(event)](self, event)
             self._advance()
         return self._floor.commands
@@ -85,121 +112,123 @@ class Brain:
     def resume(self, at: float) -> list[Command]:
         """The commands that have under way again what a restored state says is under way, and start what is free."""
         self._floor.begin(at)
+        if self._run.queued:
+            self._ask_for_slot()
         if self._run.phase in (UNSTARTED, OVER):
-            return []
-        for name, due in sorted(self._run.timers.items()):
-            self._floor.commands.append(StartTimer(name, max(due - at, 0.0)))
-        for position in sorted(self._floor.open):
-            self._reissue(self._plan.tasks[position], self._run.records[position])
+            return self._floor.commands
+        restoring.reissue(self._course)
         self._advance()
         return self._floor.commands
 
     def hold(self) -> None:
         """Start no more activities in this instance; a brain restored from its state starts what is free."""
-        self._held = True
+        self._course.hold = True
 
     @property
     def in_flight(self) -> int:
-        """Activities and requests under way; timers and approvals that people are looking at do not count."""
-        records = self._run.records
-        return self._floor.slots + sum(
-            records[position].stage in ("expiring", "closing") for position in self._floor.open
-        )
+        """Activities, requests, children and slices under way; timers and approvals that people look at do not count."""
+        closing = sum(task.stage in ("expiring", "closing") for task in self._floor.open.values())
+        return self._floor.gate.tickets + closing
 
     @property
     def over(self) -> bool:
-        """Whether `FinishRun` was given."""
+        """Whether `FinishRun` or `FinishSlice` was given."""
         return self._run.phase == OVER
 
     def to_json(self) -> dict[str, Json]:
         """The whole state as JSON."""
-        return self._run.to_json([task.id for task in self._plan.tasks])
+        return run_to_json(self._run)
 
     def snapshot(self) -> dict[str, Json]:
         """How the run stands, for people: see `snapshot.py`."""
-        return snapshot.take(self._plan, self._run, sorted(self._floor.open))
+        return snapshot.take(self._run, sorted(self._floor.open.values(), key=lambda task: task.key))
 
     def summary(self) -> str:
         """One line on how the run stands."""
-        return snapshot.summary(
-            self._plan, self._run, list(islice(self._floor.open, 5)), len(self._floor.open), self._scope.left
-        )
+        return snapshot.summary(self._run, list(islice(self._floor.open.values(), 5)), len(self._floor.open))
 
-    # --- events ---------------------------------------------------------------------------------------------------
+    # --- the run --------------------------------------------------------------------------------------------------
 
     def _on_started(self, event: Started) -> None:
-        run = self._run
-        if run.phase != UNSTARTED:
+        if self._run.start is not None:
             return
-        run.start = event.start
-        run.started_at = event.at
+        self._set_up(event.start)
+        self._floor.begin(event.at)
+        run, slot = self._run, self._plan.slot
         run.title = self._title()
+        if event.start.slice is not None:
+            run.started_at = event.at
+            self._begin_slice()
+            return
+        if slot is not None:
+            try:
+                run.group = text(slot.group.render(self._course.values.lookup), "concurrency.group")
+            except UNFORESEEN as error:
+                self._refuse(TaskError(EXPRESSION, f"concurrency.group: {error}"), "FAILED")
+                return
+            if run.group not in event.start.groups:
+                run.queued = True
+                self._ask_for_slot()
+                return
+        self._begin_run()
+
+    def _ask_for_slot(self) -> None:
+        slot = self._plan.slot
+        assert slot is not None
+        self._floor.commands.append(AcquireSlot("", self._run.group, slot.limit, slot.on_conflict))
+
+    def _begin_run(self) -> None:
+        self._run.started_at = self._floor.now
         if self._plan.timeout is not None:
             self._floor.start_timer(RUN_TIMER, self._plan.timeout)
+        self._leave_out_untargeted()
         self._begin(TASKS)
 
-    def _on_activity_completed(self, event: ActivityCompleted) -> None:
-        task, record = self._task(event.task)
-        if task is None or record is None or record.status != "RUNNING":
-            return
-        record.attempts = event.outcome.attempt
-        record.acted = True
-        self._complete(
-            task, event.outcome.result, {"attempt": record.attempts, "task.attempt": record.attempts}
-        )
+    def _begin_slice(self) -> None:
+        start = self._run.start
+        assert start is not None
+        assert start.slice is not None
+        self._run.phase = TASKS
+        slice_runs.begin(self._course, start.slice)
 
-    def _on_activity_failed(self, event: ActivityFailed) -> None:
-        task, record = self._task(event.task)
-        if task is None or record is None or not in_flight(record):
+    def _leave_out_untargeted(self) -> None:
+        start = self._run.start
+        if start is None or not start.targets:
             return
-        record.attempts = event.attempts
-        error = event.error
-        self._fail(task, TaskError(error.type, error.message, task.id, error.details))
+        frame = self._run.frames[TASKS]
+        left = [frame.block.positions[name] for name in start.targets if name in frame.block.positions]
+        wanted: set[int] = set()
+        while left:
+            position = left.pop()
+            if position not in wanted:
+                wanted.add(position)
+                left += frame.block.tasks[position].predecessors
+        for task in frame.tasks:
+            if task.plan.position not in wanted:
+                self._course.skip(task, "untargeted")
 
-    def _on_activity_cancelled(self, event: ActivityCancelled) -> None:
-        task, record = self._task(event.task)
-        if task is None or record is None or not in_flight(record):
-            return
-        if record.stopping:
-            self._floor.end(task, "CANCELLED")
-        else:
-            self._fail(task, TaskError("CANCELLED", "its activity was cancelled from outside", task.id))
+    def _refuse(self, error: TaskError, verdict: str) -> None:
+        """The run ends before it began: nothing was done, so there is nothing to clean up."""
+        decide_refused(self._run, error, verdict)
+        self._run.queued = False
+        for phase in range(TASKS, FINALLY + 1):
+            self._skip_phase(phase, "ended")
+        self._finish()
 
-    def _on_timer_fired(self, event: TimerFired) -> None:
-        if self._run.timers.pop(event.timer, None) is None:
-            return
-        kind, _, rest = event.timer.partition(":")
-        if kind == RUN_TIMER:
-            self._cut("timed_out")
-        elif kind == "cleanup":
-            self._cut("cleanup_timed_out")
-        elif kind == "wait":
-            task = self._plan.tasks[self._plan.positions[rest]]
-            self._run.records[task.position].timer = ""
-            self._complete(task, {})
-        else:
-            task = self._plan.tasks[self._plan.positions[rest.partition(":")[2]]]
-            approval_tasks.expire(self._floor, task, self._run.records[task.position])
+    def _on_slot_granted(self, event: SlotGranted) -> None:
+        if self._run.queued:
+            if not event.task:
+                self._run.queued = False
+                self._begin_run()
+        elif (task := self._floor.open.get(event.task)) is not None:
+            slots.granted(task)
 
-    def _on_approval_requested(self, event: ApprovalRequested) -> None:
-        task, record = self._task(event.task)
-        if task is not None and record is not None and record.stage == "requesting":
-            approval_tasks.requested(self._floor, task, record, event.approval_id, event.deadline)
-
-    def _on_approval_resolved(self, event: ApprovalResolved) -> None:
-        task, record = self._task(event.task)
-        if task is None or record is None or not record.stage:
-            return
-        if record.approval_id and record.approval_id != event.approval_id:
-            return
-        if event.outcome == "PENDING":
-            approval_tasks.escalated(self._floor, task, record, event.deadline)
-        elif event.outcome == "CANCELLED" and record.stopping:
-            self._floor.end(task, "CANCELLED")
-        elif isinstance(verdict := approval_tasks.verdict(task, event), TaskError):
-            self._fail(task, verdict)
-        else:
-            self._complete(task, verdict)
+    def _on_slot_refused(self, event: SlotRefused) -> None:
+        if self._run.queued:
+            if not event.task:
+                self._refuse(event.error, "CANCELLED")
+        elif (task := self._floor.open.get(event.task)) is not None:
+            slots.refused(self._course, task, event.error)
 
     def _on_cancel_requested(self, event: CancelRequested) -> None:
         run = self._run
@@ -209,200 +238,181 @@ class Brain:
         if len(run.cancels) == 1:
             run.cancelled_by = event.by
             run.cancel_reason = event.reason
-            if run.phase == TASKS:
-                self._cut("cancelled")
+            if run.paused:
+                run.paused = False
+                self._tell_family("resume", event.by, event.reason)
+            if run.queued:
+                self._refuse(cancelled(run), "CANCELLED")
+            elif run.phase == TASKS and not run.unwinding:
+                self._course.end_phase("cancelled")
+            self._course.go_on()
+            return
+        if run.queued or run.phase == OVER:
             return
         run.skip_cleanup = True
         if run.phase != TASKS:
-            self._cut("skipped")
+            self._course.end_phase("skipped")
+        for frame in run.frames:
+            unwinding.abandon(self._course, frame)
+        slices.stop_again(self._course)
+
+    def _on_pause_requested(self, event: PauseRequested) -> None:
+        run = self._run
+        if (event.id and event.id in run.pauses) or run.paused or run.cancels:
+            return
+        run.pauses.append(event.id)
+        run.paused = True
+        self._tell_family("pause", event.by, event.reason)
+
+    def _on_resume_requested(self, event: ResumeRequested) -> None:
+        run = self._run
+        if (event.id and event.id in run.pauses) or not run.paused:
+            return
+        run.pauses.append(event.id)
+        run.paused = False
+        self._tell_family("resume", event.by, "")
+        self._course.go_on()
+
+    def _tell_family(self, what: Any, by: str, reason: str) -> None:
+        if self._floor.family:
+            self._floor.commands.append(TellFamily(what, by, reason))
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    def _on_activity_completed(self, event: ActivityCompleted) -> None:
+        task = self._floor.open.get(event.task)
+        if task is None or task.status != "RUNNING" or task.plan.kind != "activity":
+            return
+        task.attempts = event.outcome.attempt
+        task.acted = True
+        task.cached_from = event.outcome.cached_from
+        names = {"attempt": task.attempts, "task.attempt": task.attempts}
+        self._course.complete(task, event.outcome.result, names)
+
+    def _on_activity_failed(self, event: ActivityFailed) -> None:
+        task = self._activity(event.task)
+        if task is None:
+            return
+        task.attempts = event.attempts
+        error = event.error
+        self._course.fail(task, TaskError(error.type, error.message, task.address, error.details))
+
+    def _on_activity_cancelled(self, event: ActivityCancelled) -> None:
+        task = self._activity(event.task)
+        if task is None:
+            return
+        if task.stopping:
+            self._course.cancelled(task)
+        else:
+            error = TaskError("CANCELLED", "its activity was cancelled from outside", task.address)
+            self._course.fail(task, error)
+
+    def _activity(self, address: str) -> Task | None:
+        """The task whose activity, or whose request, is under way."""
+        task = self._floor.open.get(address)
+        if task is None or task.plan.kind not in ("activity", "approval") or not task.in_flight:
+            return None
+        return task
+
+    def _on_timer_fired(self, event: TimerFired) -> None:
+        if self._run.timers.pop(event.timer, None) is None:
+            return
+        kind, _, _ = event.timer.partition(":")
+        if kind == RUN_TIMER:
+            self._course.end_phase("timed_out")
+        elif kind == "cleanup":
+            self._course.end_phase("cleanup_timed_out")
+        else:
+            task = self._floor.open[event.timer.rpartition(":")[2]]
+            if kind == "timeout":
+                self._course.time_out(task)
+            else:
+                task.timer = ""
+                self._course.kinds[task.plan.kind].fired(self._course, task)
+
+    def _on_approval_requested(self, event: ApprovalRequested) -> None:
+        task = self._floor.open.get(event.task)
+        if task is not None and task.stage == "requesting":
+            approval_tasks.requested(self._floor, task, event.approval_id, event.deadline)
+
+    def _on_approval_resolved(self, event: ApprovalResolved) -> None:
+        task = self._floor.open.get(event.task)
+        if task is None or task.plan.kind != "approval" or task.stage in ("", "queued", "granted"):
+            return
+        if task.approval_id and task.approval_id != event.approval_id:
+            return
+        if event.outcome == "PENDING":
+            approval_tasks.escalated(self._floor, task, event.deadline)
+        elif event.outcome == "CANCELLED" and task.stopping:
+            self._course.cancelled(task)
+        elif isinstance(verdict := approval_tasks.verdict(task, event), TaskError):
+            self._course.fail(task, verdict)
+        else:
+            task.acted = True
+            self._course.complete(task, verdict)
+
+    def _on_signal_received(self, event: SignalReceived) -> None:
+        signal_tasks.received(self._course, event)
+
+    def _on_child_ended(self, event: ChildEnded) -> None:
+        task = self._floor.open.get(event.task)
+        if task is not None and task.plan.kind == "workflow":
+            child_tasks.ended(self._course, task, event)
+
+    def _on_slice_ended(self, event: SliceEnded) -> None:
+        task = self._course.find(event.task)
+        if task is not None and task.plan.kind == "map":
+            maps.slice_ended(self._course, task, event)
 
     # --- how the run goes on --------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
         """Follow everything that the event has set in motion, to its end."""
-        while True:
-            if self._floor.ended:
-                for position in self._scope.ended(self._floor.ended.popleft()):
-                    self._look(position)
-            elif (
-                self._floor.slots < self._limit
-                and not self._held
-                and (ready := self._scope.next_ready()) is not None
-            ):
-                self._launch(self._plan.tasks[ready])
-            elif self._scope.left == 0 and self._run.phase != OVER:
-                self._next_phase()
-            else:
+        run = self._run
+        while run.phase not in (UNSTARTED, OVER):
+            self._course.follow()
+            if run.frames[run.phase].left > 0:
                 break
+            if run.unwinding:
+                if run.frames[TASKS].unwinding is not None:
+                    break
+                run.unwinding = False
+                self._after(TASKS)
+            else:
+                self._phase_ended()
         self._show_status()
-
-    def _look(self, position: int) -> None:
-        """Every dependency has ended: judge `run_on`, then `when`; start it, or let it wait for a slot."""
-        task = self._plan.tasks[position]
-        record = self._run.records[position]
-        if record.status != "PENDING":
-            return
-        if not self._scope.allows(position):
-            record.failed_upstream = self._scope.failure_upstream(position)
-            self._skip(task, "upstream")
-            return
-        if self._run.draining and not _runs_in_a_failed_run(task):
-            self._skip(task, "ended")
-            return
-        try:
-            wanted = task.when is None or boolean(task.when.render(self._names(task)), "when")
-        except UNFORESEEN as error:
-            self._fail(task, TaskError(EXPRESSION, f"when: {error}", task.id))
-            return
-        if not wanted:
-            self._skip(task, "condition")
-        elif task.kind == "set":
-            self._set(task, record)
-        elif task.kind == "wait":
-            self._wait(task, record)
-        else:
-            self._scope.make_ready(position)
-
-    def _set(self, task: TaskPlan, record: TaskRecord) -> None:
-        record.started_at = self._floor.now
-        try:
-            values = task.values.render(self._names(task))
-        except UNFORESEEN as error:
-            self._fail(task, TaskError(EXPRESSION, f"values: {error}", task.id))
-        else:
-            self._complete(task, values)
-
-    def _wait(self, task: TaskPlan, record: TaskRecord) -> None:
-        record.started_at = self._floor.now
-        try:
-            if task.until is not None:
-                left = moment(task.until.render(self._names(task))) - self._floor.now
-            else:
-                left = seconds(task.duration.render(self._names(task)) if task.duration else 0)
-        except UNFORESEEN as error:
-            self._fail(task, TaskError(EXPRESSION, str(error), task.id))
-            return
-        if left <= 0:
-            self._complete(task, {})
-            return
-        self._floor.enter(task, "WAITING")
-        self._floor.start_timer(f"wait:{task.id}", left, record)
-
-    def _launch(self, task: TaskPlan) -> None:
-        record = self._run.records[task.position]
-        record.started_at = self._floor.now
-        try:
-            command = self._start_command(task)
-        except UNFORESEEN as error:
-            self._fail(task, TaskError(EXPRESSION, f"config: {error}", task.id))
-            return
-        record.attempts = 1
-        if task.kind == "approval":
-            record.stage = "requesting"
-            self._floor.enter(task, "WAITING")
-        else:
-            self._floor.enter(task, "RUNNING")
-        self._floor.commands.append(command)
-
-    def _start_command(self, task: TaskPlan) -> StartActivity | RequestApproval:
-        assert self._run.start is not None
-        return start_command(self._run.start, task, self._values)
-
-    # --- how a task ends ------------------------------------------------------------------------------------------
-
-    def _complete(self, task: TaskPlan, result: Json, names: dict[str, Json] | None = None) -> None:
-        record = self._run.records[task.position]
-        outputs = result
-        if task.outputs is not None:
-            known = {**own_names(task), **(names or {}), "result": result}
-            try:
-                outputs = task.outputs.render(self._values.scope(known))
-            except UNFORESEEN as error:
-                self._fail(task, TaskError(OUTPUTS, f"outputs: {error}", task.id))
-                return
-        record.outputs = outputs
-        self._floor.end(task, "COMPLETED")
-
-    def _skip(self, task: TaskPlan, reason: SkipReason) -> None:
-        self._run.records[task.position].skip_reason = reason
-        self._floor.end(task, "SKIPPED")
-
-    def _fail(self, task: TaskPlan, error: TaskError) -> None:
-        run = self._run
-        run.records[task.position].error = error
-        self._floor.end(task, "FAILED")
-        run.failed.append(task.id)
-        if task.continue_on_failure:
-            return
-        if run.phase == TASKS:
-            run.first_error = run.first_error or error
-            if self._plan.on_task_failure != "finish" and not run.draining and not run.cut:
-                self._drain()
-        elif run.phase == FINALLY:
-            run.cleanup_error = run.cleanup_error or error
-
-    # --- ending what runs -----------------------------------------------------------------------------------------
-
-    def _drain(self) -> None:
-        """A task failed under `drain` or `cancel`: nothing new but what runs in a failed run."""
-        self._run.draining = True
-        for position in self._scope.take_ready():
-            task = self._plan.tasks[position]
-            if _runs_in_a_failed_run(task):
-                self._scope.make_ready(position)
-            else:
-                self._skip(task, "ended")
-        if self._plan.on_task_failure == "cancel":
-            self._stop(sorted(self._floor.open))
-
-    def _cut(self, why: Cut) -> None:
-        """End the phase under way: nothing new at all, and what runs is asked to end. The first reason is the one that counts."""
-        run = self._run
-        if run.cut:
-            return
-        run.cut = why
-        for position in self._scope.positions:
-            if run.records[position].status == "PENDING":
-                self._skip(self._plan.tasks[position], "ended")
-        self._stop(sorted(self._floor.open))
-
-    def _stop(self, positions: Iterable[int]) -> None:
-        for position in positions:
-            task = self._plan.tasks[position]
-            record = self._run.records[position]
-            if record.stopping:
-                continue
-            record.stopping = True
-            if record.status == "RUNNING":
-                self._floor.commands.append(CancelActivity(task.id))
-            elif task.kind == "wait":
-                self._floor.end(task, "CANCELLED")
-            elif record.stage == "open":
-                approval_tasks.close(self._floor, task, record)
-            # A request that is being made or closed is waited for: only its row knows how it stands.
-
-    # --- phases ---------------------------------------------------------------------------------------------------
 
     def _begin(self, phase: int) -> None:
         self._run.phase = phase
         self._run.cut = ""
-        self._run.draining = False
-        positions = self._plan.phase(phase)
-        self._scope = Scope(self._plan.tasks, positions, self._run.records)
-        for position in positions:
-            if not self._plan.tasks[position].predecessors:
-                self._look(position)
+        frame = self._run.frames[phase]
+        for plan in frame.block.free:
+            self._course.look(frame.tasks[plan.position])
 
-    def _next_phase(self) -> None:
-        """The phase under way has ended: judge it, and go on with the next that has something to do."""
+    def _phase_ended(self) -> None:
+        """The phase under way has ended: judge it, unwind what it did if it failed, and go on."""
         run = self._run
-        ended = run.phase
-        if ended == TASKS:
+        start = run.start
+        if start is not None and start.slice is not None:
+            self._finish()
+        elif run.phase == TASKS:
             self._floor.forget_timer(RUN_TIMER)
-            decide_tasks(self._plan, run, self._values)
+            decide_tasks(self._plan, run, self._course.values)
+            if run.verdict != "COMPLETED" and unwinding.begin(self._course, run.frames[TASKS]):
+                run.unwinding = True
+            else:
+                self._after(TASKS)
         else:
-            self._floor.forget_timer(_cleanup_timer(ended))
+            self._floor.forget_timer(_cleanup_timer(run.phase))
             decide_cleanup(self._plan, run)
+            self._after(run.phase)
+
+    def _after(self, ended: int) -> None:
+        """Go on with the next phase that has something to do."""
+        run = self._run
+        if run.start is not None and run.start.slice is not None:
+            self._finish()
+            return
         for phase in range(ended + 1, FINALLY + 1):
             if not self._plan.phase(phase):
                 continue
@@ -418,16 +428,21 @@ class Brain:
         self._finish()
 
     def _skip_phase(self, phase: int, reason: SkipReason) -> None:
-        for position in self._plan.phase(phase):
-            record = self._run.records[position]
-            self._floor.move(record, "SKIPPED")
-            record.skip_reason = reason
-            record.finished_at = self._floor.now
+        for task in self._run.frames[phase].tasks:
+            if task.status == "PENDING":
+                self._floor.move(task, "SKIPPED")
+                task.skip_reason = reason
+                task.finished_at = self._floor.now
 
     def _finish(self) -> None:
         run = self._run
         run.phase = OVER
         run.finished_at = self._floor.now
+        if run.start is not None and run.start.slice is not None:
+            ended = slice_runs.finish(self._course)
+            run.verdict = ended.status
+            self._floor.commands.append(ended)
+            return
         status: Any = run.verdict
         self._floor.commands.append(FinishRun(status, run.outputs, run.error))
 
@@ -435,45 +450,29 @@ class Brain:
         run = self._run
         if run.phase == OVER:
             status = run.verdict
+        elif run.paused:
+            status = "PAUSED"
+        elif run.queued:
+            status = "QUEUED"
+        elif run.phase == UNSTARTED:
+            return
         else:
-            status = "WAITING" if self._floor.open and self._floor.slots == 0 else "RUNNING"
+            status = "WAITING" if self._floor.open and self._floor.gate.used == 0 else "RUNNING"
         if status != run.status:
-            if run.status == "PENDING" and status != "RUNNING":
-                check_run("PENDING", "RUNNING")
-                run.status = "RUNNING"
-            check_run(run.status, status)
-            run.status = status
+            if run.status == "PENDING" and status not in ("RUNNING", "QUEUED"):
+                self._step("RUNNING")
+            self._step(status)
 
-    # --- odds and ends --------------------------------------------------------------------------------------------
-
-    def _task(self, name: str) -> tuple[TaskPlan, TaskRecord] | tuple[None, None]:
-        position = self._plan.positions.get(name)
-        if position is None:
-            return None, None
-        return self._plan.tasks[position], self._run.records[position]
-
-    def _names(self, task: TaskPlan) -> Callable[[str], Json]:
-        return self._values.scope(own_names(task))
+    def _step(self, status: str) -> None:
+        check_run(self._run.status, status)
+        self._run.status = status
 
     def _title(self) -> str:
         try:
-            title = self._plan.title.render(self._values.lookup)
+            title = self._plan.title.render(self._course.values.lookup)
         except UNFORESEEN:
             return self._plan.name  # A title is for people: it may not keep a run from going.
         return title if isinstance(title, str) and title else self._plan.name
-
-    def _restore(self) -> None:
-        run = self._run
-        self._scope = Scope.restored(self._plan.tasks, self._plan.phase(run.phase), run.records)
-        self._floor.restore(self._scope.positions)
-
-    def _reissue(self, task: TaskPlan, record: TaskRecord) -> None:
-        if in_flight(record):
-            self._floor.commands.append(self._start_command(task))
-            if record.stopping and record.status == "RUNNING":
-                self._floor.commands.append(CancelActivity(task.id))
-        else:
-            approval_tasks.reissue(self._floor, task, record)
 
 
 _HANDLERS: Final[dict[type, Callable[[Brain, Any], None]]] = {
@@ -485,11 +484,14 @@ _HANDLERS: Final[dict[type, Callable[[Brain, Any], None]]] = {
     ApprovalRequested: Brain._on_approval_requested,
     ApprovalResolved: Brain._on_approval_resolved,
     CancelRequested: Brain._on_cancel_requested,
+    PauseRequested: Brain._on_pause_requested,
+    ResumeRequested: Brain._on_resume_requested,
+    SignalReceived: Brain._on_signal_received,
+    SlotGranted: Brain._on_slot_granted,
+    SlotRefused: Brain._on_slot_refused,
+    ChildEnded: Brain._on_child_ended,
+    SliceEnded: Brain._on_slice_ended,
 }
-
-
-def _runs_in_a_failed_run(task: TaskPlan) -> bool:
-    return task.run_on in ("failure", "always")
 
 
 def _cleanup_timer(phase: int) -> str:

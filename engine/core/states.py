@@ -21,29 +21,62 @@ class Transition(NamedTuple):
 
 TASK_TRANSITIONS: tuple[Transition, ...] = (
     Transition(
-        "PENDING", "RUNNING", "its dependencies are done, `run_on` and `when` allow it, a slot is free"
+        "PENDING",
+        "RUNNING",
+        "its dependencies are done, `run_on` and `when` allow it, a place in the run is free",
     ),
-    Transition("PENDING", "WAITING", "it asks for an approval or starts a timer"),
     Transition(
-        "PENDING", "COMPLETED", "a `set` computed its values, or the time of a `wait` had already come"
+        "PENDING",
+        "WAITING",
+        "it asks for an approval, starts a timer, awaits a signal or queues for its concurrency group",
     ),
-    Transition("PENDING", "FAILED", "an expression of `when`, `config` or `values` failed"),
+    Transition(
+        "PENDING",
+        "COMPLETED",
+        "a `set` or an `end` did its work, the time of a `wait` had already come, or the result of an earlier run is taken over",
+    ),
+    Transition(
+        "PENDING", "FAILED", "an expression of `when` or of what it is told failed, or a map is too large"
+    ),
     Transition("PENDING", "SKIPPED", "`when` is false, `run_on` does not fit, or the run takes no new tasks"),
-    Transition("RUNNING", "COMPLETED", "its activity returned and `outputs` could be mapped"),
-    Transition("RUNNING", "FAILED", "its activity failed for good, or `outputs` could not be mapped"),
-    Transition("RUNNING", "CANCELLED", "its activity ended because it was asked to"),
-    Transition("WAITING", "COMPLETED", "the timer fired, or the request was approved"),
-    Transition("WAITING", "FAILED", "the request was rejected, timed out or could not be made"),
+    Transition(
+        "RUNNING",
+        "COMPLETED",
+        "its activity returned, its child or what is inside of it is done, and `outputs` could be mapped",
+    ),
+    Transition(
+        "RUNNING",
+        "FAILED",
+        "its activity, its child or what is inside of it failed for good, its time has passed, or `outputs` could not be mapped",
+    ),
+    Transition("RUNNING", "CANCELLED", "its work ended because it was asked to"),
+    Transition("WAITING", "RUNNING", "the concurrency group had room"),
+    Transition("WAITING", "COMPLETED", "the timer fired, the signal came, or the request was approved"),
+    Transition(
+        "WAITING",
+        "FAILED",
+        "the request was rejected or could not be made, the time has passed, or the group refused it",
+    ),
     Transition(
         "WAITING", "CANCELLED", "the run ends, or another task failed under `on_task_failure: cancel`"
     ),
 )
 
 RUN_TRANSITIONS: tuple[Transition, ...] = (
+    Transition("PENDING", "QUEUED", "its concurrency group has no room"),
     Transition("PENDING", "RUNNING", "Temporal started it"),
     Transition("PENDING", "CANCELLED", "cancelled before it started"),
-    Transition("RUNNING", "WAITING", "nothing runs, and an approval or a timer is awaited"),
-    Transition("WAITING", "RUNNING", "an awaited decision or time has come"),
+    Transition("QUEUED", "RUNNING", "the group has room"),
+    Transition("QUEUED", "PAUSED", "somebody paused it while it was queued"),
+    Transition("QUEUED", "WAITING", "the group has room, and all it has to do is to wait"),
+    Transition("QUEUED", "CANCELLED", "cancelled while it was queued, or `on_conflict` wants no queue"),
+    Transition("RUNNING", "WAITING", "nothing runs, and an approval, a timer, a signal or a slot is awaited"),
+    Transition("WAITING", "RUNNING", "what it waited for has come"),
+    Transition("RUNNING", "PAUSED", "somebody paused it: nothing new is started"),
+    Transition("WAITING", "PAUSED", "somebody paused it: nothing new is started"),
+    Transition("PAUSED", "QUEUED", "resumed while it was queued"),
+    Transition("PAUSED", "RUNNING", "resumed, or cancelled"),
+    Transition("PAUSED", "WAITING", "resumed, or cancelled, and nothing runs"),
     Transition(
         "RUNNING", "COMPLETED", "every task is done, none FAILED unless tolerated, the clean-up succeeded"
     ),
@@ -54,6 +87,10 @@ RUN_TRANSITIONS: tuple[Transition, ...] = (
     Transition("WAITING", "FAILED", "the last awaited thing failed"),
     Transition("WAITING", "TIMED_OUT", "its `timeout` passed while it waited"),
     Transition("WAITING", "CANCELLED", "somebody cancelled it while it waited"),
+    Transition("PAUSED", "COMPLETED", "what still ran was all there was to do"),
+    Transition("PAUSED", "FAILED", "what still ran failed, and nothing was left to do"),
+    Transition("PAUSED", "TIMED_OUT", "its `timeout` passed: clocks go on in a pause"),
+    Transition("PAUSED", "CANCELLED", "somebody cancelled it"),
 )
 
 TASK_ENDS = frozenset({"COMPLETED", "FAILED", "SKIPPED", "CANCELLED"})
@@ -94,8 +131,11 @@ def reference_page() -> str:
             *_section("Task", TASK_TRANSITIONS, TASK_ENDS),
             "",
             "A skipped task says why in `skip_reason`: `condition` (its own `when` is false, or it belongs to an",
-            "`on_failure` of a run that did not fail), `upstream` (its dependencies did not end as `run_on` asks) or",
-            "`ended` (the run takes no new tasks: it failed under `drain` or `cancel`, was cancelled or timed out).",
+            "`on_failure` of a run that did not fail), `upstream` (its dependencies did not end as `run_on` asks),",
+            "`ended` (the run takes no new tasks: it failed under `drain` or `cancel`, was cancelled, timed out or came to",
+            "an `end`) or `untargeted` (the run was started for other tasks only).",
+            "",
+            "A task whose `compensate` ran has `compensation` beside its status: `DONE` or `FAILED`.",
             "",
         ]
     )

@@ -15,7 +15,7 @@ def judge(plan: Plan, snapshot: dict[str, Any], finish: FinishRun, *, cut: bool)
     fatal = [task.phase for task in plan.tasks if task.id in failed and not task.continue_on_failure]
     disturbed = cut or finish.status in ("TIMED_OUT", "CANCELLED")
     for task in plan.tasks:
-        _judge_task(plan, ends, task.position, disturbed)
+        _judge_task(plan, ends, plan.positions[task.id], disturbed)
     match finish.status:
         case "COMPLETED":
             assert TASKS not in fatal
@@ -57,7 +57,7 @@ def _skipped_whole(plan: Plan, ends: list[dict[str, Any]], position: int) -> boo
 
 
 def _wanted(plan: Plan, ends: list[dict[str, Any]], position: int) -> bool:
-    before = plan.tasks[position].predecessors
+    before = _before(plan, position)
     match plan.tasks[position].run_on:
         case "success":
             return all(_satisfies_success(plan, ends, other) for other in before)
@@ -67,6 +67,11 @@ def _wanted(plan: Plan, ends: list[dict[str, Any]], position: int) -> bool:
             return any(_comes_from_failure(plan, ends, other) for other in before)
         case _:
             return True
+
+
+def _before(plan: Plan, position: int) -> tuple[int, ...]:
+    task = plan.tasks[position]
+    return tuple(plan.phase(task.phase).start + other for other in task.predecessors)
 
 
 def _satisfies_success(plan: Plan, ends: list[dict[str, Any]], position: int) -> bool:
@@ -82,7 +87,7 @@ def _comes_from_failure(plan: Plan, ends: list[dict[str, Any]], position: int) -
         return True
     if end["skip_reason"] != "upstream":
         return False
-    blocking = task.predecessors
+    blocking = _before(plan, position)
     if task.run_on == "success":
         blocking = tuple(other for other in blocking if not _satisfies_success(plan, ends, other))
     return any(_comes_from_failure(plan, ends, other) for other in blocking)

@@ -286,7 +286,7 @@ class World:
             self.ever.append(name)
         plan = self.plan.tasks[self.plan.positions[name]]
         for before in plan.predecessors:
-            ahead = self.plan.tasks[before].id
+            ahead = self.plan.tasks[self.plan.phase(plan.phase).start + before].id
             assert self.task(ahead)["status"] in TASK_ENDS, f"{name} was started before {ahead} ended"
 
     def judge_repeat(self, event: Event, before: dict[str, Any], commands: list[Command]) -> None:
