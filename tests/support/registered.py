@@ -117,6 +117,7 @@ async def register(
                     description="",
                     labels={},
                     uses_functions=False,
+                    calls=(compiled or {}).get("calls", []),
                 )
                 .returning(WorkflowVersion.id)
             )
