@@ -34,12 +34,14 @@ class _IfThen(GenerateJsonSchema):
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         branches = {str(tag): self.generate_inner(choice) for tag, choice in schema["choices"].items()}
-        first = next(iter(branches))
+        # Where the type is worked out rather than read, a missing one means the first.
+        default = next(iter(branches)) if callable(schema["discriminator"]) else None
         return {
             "type": "object",
-            "properties": {"type": {"enum": list(branches), "default": first}},
+            "properties": {"type": {"enum": list(branches), **({"default": default} if default else {})}},
+            **({} if default else {"required": ["type"]}),
             "allOf": [
-                {"if": self._is_tag(tag, is_default=tag == first), "then": branch}
+                {"if": self._is_tag(tag, is_default=tag == default), "then": branch}
                 for tag, branch in branches.items()
             ],
         }
@@ -62,17 +64,19 @@ def workflow_schema(types: list[ActivityTypeInfo]) -> dict[str, Any]:
         WorkflowDefinition.model_json_schema(schema_generator=_IfThen, mode="validation")
     )
     definitions = schema["$defs"]
-    definitions["ActivityTask"]["properties"]["activity_type"] |= {
-        "pattern": words.ACTIVITY_TYPE_PATTERN,
-        "examples": [info.name for info in types],
-    }
-    definitions["ActivityTask"]["allOf"] = [
+    branches = [
         {
             "if": {"properties": {"activity_type": {"const": info.name}}, "required": ["activity_type"]},
             "then": _config_branch(info, definitions),
         }
         for info in types
     ]
+    for holder in (definitions["ActivityTask"], definitions["Compensate"]):
+        holder["properties"]["activity_type"] |= {
+            "pattern": words.ACTIVITY_TYPE_PATTERN,
+            "examples": [info.name for info in types],
+        }
+        holder["allOf"] = branches
     _describe_twice(schema)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -301,7 +301,7 @@ def test_a_field_of_an_open_object_is_not_questioned() -> None:
     [
         ("1 > 2", "bool"),
         ("inputs.service", "string"),
-        ("inputs.count", "dyn"),
+        ("inputs.count", "number"),
         ("result.body", "dyn"),
         ("[1]", "list"),
         ("'a'", "string"),
