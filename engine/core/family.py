@@ -126,7 +126,6 @@ class Family:
                 member,
                 command.start,
                 definition_reference(pin.compiled_digest, command.size),
-                ParentClosePolicy.REQUEST_CANCEL,
                 command.summary,
             )
 
@@ -156,10 +155,7 @@ class Family:
         self._members[key] = member
 
         def begin() -> Awaitable[Any]:
-            # Without its run a slice has nothing to do at all, no clean-up either.
-            return self._begin(
-                member, command.start, self._definition, ParentClosePolicy.TERMINATE, command.summary
-            )
+            return self._begin(member, command.start, self._definition, command.summary)
 
         def ended(ending: Ending) -> Event:
             return _slice_ended(command.task, part.offset, len(part.items), ending, workflow.time())
@@ -212,7 +208,6 @@ class Family:
         member: _Member,
         start: RunStart,
         definition: RawValue,
-        on_close: ParentClosePolicy,
         summary: str,
     ) -> Awaitable[Any]:
         pin = start.pin
@@ -227,7 +222,9 @@ class Family:
             pin.workflow,
             args=[definition, large(start_to_json(start), SMALL)],
             id=member.id,
-            parent_close_policy=on_close,
+            # Any other policy ends it when its parent begins a fresh history. Whom a parent leaves behind that was
+            # ended from outside, the reconciler ends.
+            parent_close_policy=ParentClosePolicy.ABANDON,
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             # Also one that has ended: it must not run a second time.
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

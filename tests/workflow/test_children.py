@@ -42,17 +42,26 @@ async def test_a_child_is_a_run_of_its_own_and_its_outputs_come_back(at_home: Ho
     assert (child["status"], child["workflow"], child["outputs"]) == ("COMPLETED", "leaf", {"n": 5})
     assert child["inputs"] == {"n": 4, "add": 1}
     assert child["root_id"] == run["id"]
-    assert child["commit_sha"] == (await at_home.rows("SELECT * FROM workflow_versions WHERE name = 'leaf'"))[0][
-        "commit_sha"
-    ]
-    more = await at_home.rows("SELECT more FROM task_states WHERE execution_id = :r AND task = 'call'", r=run["id"])
+    assert (
+        child["commit_sha"]
+        == (await at_home.rows("SELECT * FROM workflow_versions WHERE name = 'leaf'"))[0]["commit_sha"]
+    )
+    more = await at_home.rows(
+        "SELECT more FROM task_states WHERE execution_id = :r AND task = 'call'", r=run["id"]
+    )
     assert more[0]["more"]["child_id"] == child["id"]
     names = await at_home.events(run["id"])
     assert names.count("ACTIVITY_TASK_SCHEDULED") == 1  # the parent pays nothing for the child's row
 
 
 async def test_inputs_that_do_not_fit_fail_the_task_with_the_childs_word(at_home: House) -> None:
-    await at_home.deploy(LEAF, PARENT.replace('n: "${{ inputs.n }}"', 'n: "${{ inputs.n > 0 ? 1 : 2 }}", add: "${{ size(run.id) > 0 ? \'x\' : \'y\' }}"'))
+    await at_home.deploy(
+        LEAF,
+        PARENT.replace(
+            'n: "${{ inputs.n }}"',
+            "n: \"${{ inputs.n > 0 ? 1 : 2 }}\", add: \"${{ size(run.id) > 0 ? 'x' : 'y' }}\"",
+        ),
+    )
     run = await at_home.run("parent", status="FAILED")
     assert run["error"]["type"] == "INPUTS"
     assert run["error"]["task"] == "call"
@@ -62,11 +71,15 @@ async def test_inputs_that_do_not_fit_fail_the_task_with_the_childs_word(at_home
 
 async def test_the_failure_of_a_child_goes_through_and_each_attempt_is_a_run(at_home: House) -> None:
     failing = LEAF.replace("config: {result:", "config: {fail_until: 9, error: FLAKY, result:")
-    retried = PARENT.replace("workflow: leaf,", "workflow: leaf, retry: {max_attempts: 2, initial_interval: 10ms},")
+    retried = PARENT.replace(
+        "workflow: leaf,", "workflow: leaf, retry: {max_attempts: 2, initial_interval: 10ms},"
+    )
     await at_home.deploy(failing, retried)
     run = await at_home.run("parent", status="FAILED")
     assert run["error"]["type"] == "FLAKY"
-    children = await at_home.rows("SELECT id, status FROM workflow_executions WHERE parent_id = :r", r=run["id"])
+    children = await at_home.rows(
+        "SELECT id, status FROM workflow_executions WHERE parent_id = :r", r=run["id"]
+    )
     assert [child["status"] for child in children] == ["FAILED", "FAILED"]
 
 
@@ -83,7 +96,9 @@ async def test_a_cancel_goes_through_and_each_cleans_up(at_home: House) -> None:
 
 
 async def test_a_pause_reaches_the_child_and_so_does_its_end(at_home: House) -> None:
-    chain = SLOW.replace("sleep: 30}}]", "sleep: 0.5}}, {id: then, depends_on: [work], activity_type: echo, config: {}}]")
+    chain = SLOW.replace(
+        "sleep: 30}}]", "sleep: 0.5}}, {id: then, depends_on: [work], activity_type: echo, config: {}}]"
+    )
     await at_home.deploy(chain, CALLS)
     run = await at_home.start("parent")
     child = (await at_home.child(run))["id"]

@@ -19,7 +19,7 @@ tasks:
     results: "${{ tasks.work.outputs }}"
     tolerated_failures: 100%
     tasks:
-      - {id: work, activity_type: http_request, timeout: 1s, config: {result: "${{ item * 2 }}"}}
+      - {id: work, activity_type: echo, timeout: 1s, execution: local, config: {result: "${{ item * 2 }}"}}
 outputs: {all: "${{ tasks.each.outputs }}"}
 """
 GATE = """
@@ -50,7 +50,7 @@ async def test_a_cut_map_gives_what_an_uncut_one_gives(at_home: House) -> None:
 
 @pytest.mark.usefixtures("small_slices")
 async def test_failures_come_back_at_their_index(at_home: House) -> None:
-    await at_home.deploy(MAP.replace("config: {", "config: {fail_until: \"${{ item == 23 ? 9 : 0 }}\", "))
+    await at_home.deploy(MAP.replace("config: {", 'config: {fail_until: "${{ item == 23 ? 9 : 0 }}", '))
     run = await at_home.run("mapped", n=25)
     assert run["outputs"]["all"][23] is None
     assert run["outputs"]["all"][24] == 48
@@ -59,7 +59,9 @@ async def test_failures_come_back_at_their_index(at_home: House) -> None:
 
 @pytest.mark.usefixtures("small_slices")
 async def test_a_cancel_reaches_the_slices(at_home: House) -> None:
-    await at_home.deploy(MAP.replace("timeout: 1s, config: {", "timeout: 1m, config: {sleep: 30, "))
+    await at_home.deploy(
+        MAP.replace("timeout: 1s, execution: local, config: {", "timeout: 1m, config: {sleep: 30, ")
+    )
     run = await at_home.start("mapped", n=25)
     await at_home.until(lambda: _started(at_home, 10), "tasks to run")
     await at_home.executor.cancel(run, by="ada", reason="enough")
@@ -81,7 +83,11 @@ async def _nothing_open(at_home: House, run: str) -> bool:
 
 @pytest.mark.usefixtures("small_slices")
 async def test_an_approval_inside_of_a_slice_is_answered_to_the_slice(at_home: House) -> None:
-    await at_home.deploy(MAP.replace("outputs: {all", f"{GATE[1:]}outputs: {{all").replace("tasks.work.outputs", "tasks.gate.outputs.decision"))
+    await at_home.deploy(
+        MAP.replace("outputs: {all", f"{GATE[1:]}outputs: {{all").replace(
+            "tasks.work.outputs", "tasks.gate.outputs.decision"
+        )
+    )
     run = await at_home.start("mapped", n=12)
 
     async def pending() -> list[str]:
@@ -114,7 +120,9 @@ async def test_slices_that_are_under_way_are_found_again_after_a_fresh_history(
     until: "${{ state.n >= 12 }}"
     max_iterations: 20
 """
-    slow = MAP.replace("timeout: 1s, config: {", "timeout: 1m, execution: worker, config: {sleep: 2, ")
+    slow = MAP.replace(
+        "timeout: 1s, execution: local, config: {", "timeout: 1m, execution: worker, config: {sleep: 2, "
+    )
     await at_home.deploy(slow.replace("outputs: {all", f"{busy[1:]}outputs: {{all"))
     run = await at_home.run("mapped", n=12)
     assert run["outputs"] == {"all": [n * 2 for n in range(12)]}
@@ -124,7 +132,9 @@ async def test_slices_that_are_under_way_are_found_again_after_a_fresh_history(
 
 @pytest.mark.usefixtures("small_slices")
 async def test_a_slice_that_is_terminated_by_hand_fails_its_items_not_the_engine(at_home: House) -> None:
-    await at_home.deploy(MAP.replace("timeout: 1s, config: {", "timeout: 1m, config: {sleep: 30, "))
+    await at_home.deploy(
+        MAP.replace("timeout: 1s, execution: local, config: {", "timeout: 1m, config: {sleep: 30, ")
+    )
     run = await at_home.start("mapped", n=12)
     await at_home.until(lambda: _started(at_home, 10), "tasks to run")
     for offset in (0, 10):
