@@ -57,13 +57,12 @@ def check_cron(text: str) -> None:
         raise CronError(
             "words such as `@every` are not taken", "write five fields: minute hour day month weekday"
         )
-    if text.split() != fields or "\t" in text:
+    count = len(text.split())
+    if count != len(_FIELDS):
+        hint = "minute hour day month weekday, no seconds, no year"
+        raise CronError(f"a cron has five fields, and this has {count}", hint)
+    if text.split() != fields:
         raise CronError("the fields stand one blank apart", f'write "{" ".join(text.split())[:100]}"')
-    if len(fields) != len(_FIELDS):
-        raise CronError(
-            f"a cron has five fields, and this has {len(fields)}",
-            "minute hour day month weekday, no seconds, no year",
-        )
     values = [_values(part, field) for part, field in zip(fields, _FIELDS, strict=True)]
     days, months, weekdays = fields[2], values[3], fields[4]
     if days != "*" and weekdays != "*":

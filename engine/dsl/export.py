@@ -23,6 +23,8 @@ from engine.dsl.schema import WorkflowDefinition
 
 ROOT = Path(__file__).parents[2]
 SCHEMA_ID = "https://pinflow.dev/schemas/workflow-1.schema.json"
+EXAMPLES = "docs/reference/examples"
+"""Definitions that the reference page shows."""
 _BUILTIN_MODULES = "engine.activities."
 
 
@@ -122,12 +124,13 @@ def artifacts() -> dict[str, str]:
     infos = builtin_infos()
     types = [from_json(info) for info in infos]
     schema = workflow_schema(types)
+    examples = {file.stem: file.read_text("utf-8") for file in sorted((ROOT / EXAMPLES).glob("*.yaml"))}
     text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return {
         "schemas/workflow.schema.json": text,
         "engine/dsl/workflow.schema.json": text,
         "engine/dsl/builtin_activity_types.json": json.dumps(infos, indent=2, ensure_ascii=False) + "\n",
-        "docs/reference/language.md": language_page(schema),
+        "docs/reference/language.md": language_page(schema, examples),
         "docs/reference/activity-types.md": activity_types_page(types),
     }
 

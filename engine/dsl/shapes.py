@@ -57,9 +57,13 @@ def _list_of_items(task: OutlineTask, outline: Outline) -> dict[str, Any]:
 
 
 def _of_the_last(body: Scope, outline: Outline) -> dict[str, Any]:
-    """What a body gives that has no mapping: the outputs of its only last task, else those of several by id."""
+    """What a body gives that has no mapping: the outputs of its only last task, else those of each last one by its id."""
     last = body.last()
-    return outputs_shape(last[0], outline) if len(last) == 1 else _ANYTHING
+    if len(last) == 1:
+        return outputs_shape(last[0], outline)
+    certain = body.certain_at_end()
+    shapes = {task.id: outputs_shape(task, outline) if task.id in certain else _ANYTHING for task in last}
+    return {"type": "object", "properties": shapes}
 
 
 def failures_shape() -> dict[str, Any]:

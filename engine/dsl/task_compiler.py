@@ -183,7 +183,9 @@ class TaskCompiler:
             "until": self._table.condition(data, "until", path, at_end),
             "max_iterations": data.get("max_iterations"),
             "timeout": self.seconds(data, "timeout", path),
-            "outputs": self._table.value(data.get("outputs"), (*path, "outputs"), at_end),
+            "outputs": self._table.value(
+                data.get("outputs"), (*path, "outputs"), at_end.with_names("result")
+            ),
         }
         if data.get("interval") is not None:
             made["interval"] = self._pause(task, "interval", at_end)
@@ -195,7 +197,9 @@ class TaskCompiler:
         made: Compiled = {
             "tasks": tasks,
             "timeout": self.seconds(data, "timeout", path),
-            "outputs": self._table.value(data.get("outputs"), (*path, "outputs"), at_end),
+            "outputs": self._table.value(
+                data.get("outputs"), (*path, "outputs"), at_end.with_names("result")
+            ),
         }
         if "max_concurrency" in data:
             made["max_concurrency"] = data["max_concurrency"]
