@@ -26,6 +26,9 @@ POINTS: dict[str, str] = {
     "sync.after_fetch": "the mirror has the new commits, the registry does not",
     "record.before_commit": "a run has ended, its last state is not yet in Postgres",
     "record.after_commit": "a run's last state is in Postgres, Temporal does not yet know that it is closed",
+    "child.after_commit": "a child's row is there, its workflow does not yet know",
+    "slot.after_commit": "a slot is held or waited for, the run that asked does not yet know",
+    "slice.after_record": "the tasks of a slice are recorded, its run does not yet know that it is over",
     "approval.after_commit": "an approval request is visible, the run does not yet know",
 }
 

@@ -121,11 +121,12 @@ class House:
         """Look again and again until there is something to see."""
         try:
             async with asyncio.timeout(seconds):
-                while not (seen := await look()):
+                while True:
+                    if seen := await look():
+                        return seen
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise AssertionError(f"waited {seconds:.0f} s for {what}") from error
-        return seen
 
     def handle(self, workflow_id: str) -> WorkflowHandle[Any, Any]:
         return self.executor.client.get_workflow_handle(workflow_id)
