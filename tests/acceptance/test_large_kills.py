@@ -29,7 +29,7 @@ from tests.support.system import System
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 FULL = bool(os.environ.get("PINFLOW_FULL_SIZE"))
-SIZES = {"map": 10_000, "dag": 5_000, "wide": 4_000} if FULL else {"map": 1_200, "dag": 400, "wide": 400}
+SIZES = {"map": 10_000, "dag": 5_000, "wide": 4_000} if FULL else {"map": 800, "dag": 300, "wide": 300}
 KILLS = 5
 IN_FLIGHT = 100
 """What one worker has under way at most (`max_concurrent_activities`): so many attempts a kill can interrupt."""
