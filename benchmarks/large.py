@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -172,9 +171,14 @@ def compiled(what: str, name: str, size: int) -> dict[str, Any]:
     """A compiled definition: of a map as it is written; the others are larger than a file may be, and made from one task."""
     one = shapes.chain(1, "local")[0]
     if what == "map":
-        body = {"id": "each", "type": "map", "items": f"${{{{ range({size}) }}}}", "tasks": [one]}
+        body: dict[str, object] = {
+            "id": "each",
+            "type": "map",
+            "items": f"${{{{ range({size}) }}}}",
+            "tasks": [one],
+        }
         return _checked(shapes.definition(name, [body]))
-    made = _checked(shapes.definition(name, [one]))
+    made: dict[str, Any] = _checked(shapes.definition(name, [one]))
     template = made["tasks"][0]
 
     def task(number: int, *after: int) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def compiled(what: str, name: str, size: int) -> dict[str, Any]:
         tasks = [task(number) for number in range(size)]
     else:
         tasks = [task(number, *before(number)) for number in range(size)]
-    return json.loads(json.dumps(made | {"tasks": tasks}))  # type: ignore[no-any-return]
+    return made | {"tasks": tasks}
 
 
 def _checked(text: str) -> dict[str, Any]:

@@ -127,7 +127,7 @@ async def test_five_kills_in_the_middle_change_nothing(bench: Bench, shape: str)
         assert done["outputs"] == {"paths": paths}
     counts = Counter(effect.path for effect in ledger.effects)
     assert sorted(counts) == sorted(paths), "each task left its effect"
-    keys = {effect.path: set() for effect in ledger.effects}
+    keys: dict[str, set[str]] = {effect.path: set() for effect in ledger.effects}
     for effect in ledger.effects:
         keys[effect.path].add(effect.key)
     assert {len(each) for each in keys.values()} == {1}, "every repetition carried the key of the first"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import activity
 from temporalio.client import WorkflowHandle
@@ -37,6 +37,9 @@ TYPES = ActivityTypes(
     ],
     entry_points=False,
 )
+
+
+_T = TypeVar("_T")
 
 
 class House:
@@ -73,6 +76,7 @@ class House:
             return row if row is not None and row["status"] in ENDS else None
 
         row = await self.until(over, f"{run} to end", seconds)
+        assert row is not None
         assert row["status"] == status, row["error"]
         return row
 
@@ -91,7 +95,7 @@ class House:
             found = await self.rows(query, parent=parent, task=task)
             return found[0] if found else None
 
-        return await self.until(there, f"the child of {task}")
+        return await self.until(there, f"the child of {task}") or {}
 
     async def tasks(self, run: str) -> dict[str, str]:
         """How the tasks of a run ended, as recorded."""
@@ -115,9 +119,9 @@ class House:
             standing = await self.standing(workflow_id)
             return next((t for t in standing["tasks"] if t["id"] == task and t["status"] == status), None)
 
-        return await self.until(condition, f"{task} to be {status}")
+        return await self.until(condition, f"{task} to be {status}") or {}
 
-    async def until(self, look: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    async def until(self, look: Callable[[], Awaitable[_T]], what: str, seconds: float = 30) -> _T:
         """Look again and again until there is something to see."""
         try:
             async with asyncio.timeout(seconds):

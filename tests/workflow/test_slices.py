@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from engine.core import slices, workflow
@@ -144,7 +142,7 @@ async def test_a_slice_that_is_terminated_by_hand_fails_its_items_not_the_engine
 
 
 @pytest.mark.timeout(280)
-async def test_ten_thousand_items_run_to_the_end_in_short_histories(at_home: House) -> None:
+async def test_thousands_of_items_run_to_the_end_in_short_histories(at_home: House) -> None:
     await at_home.deploy(MAP)
     run = await at_home.run("mapped", n=2000, seconds=240)
     assert run["outputs"]["all"] == [n * 2 for n in range(2000)]
@@ -155,7 +153,3 @@ async def test_ten_thousand_items_run_to_the_end_in_short_histories(at_home: Hou
 async def _all_listed(at_home: House, run: str, count: int) -> dict[str, int]:
     found = await at_home.histories(run)
     return found if len(found) >= count else {}
-
-
-async def test_sleep(at_home: House) -> None:
-    await asyncio.sleep(0)
