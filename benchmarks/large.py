@@ -196,4 +196,5 @@ def _checked(text: str) -> dict[str, Any]:
     checked = check(text.encode(), "bench.yaml", ActivityTypes.default())
     if checked.compiled is None:
         raise ValueError("\n".join(map(str, checked.problems)))
-    return checked.compiled
+    made: dict[str, Any] = checked.compiled
+    return made
