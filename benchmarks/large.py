@@ -182,7 +182,10 @@ def compiled(what: str, name: str, size: int) -> dict[str, Any]:
     template = made["tasks"][0]
 
     def task(number: int, *after: int) -> dict[str, Any]:
-        copied: dict[str, Any] = copy.deepcopy(template) | {"id": f"t{number}", "config": {"task": f"t{number}"}}
+        copied: dict[str, Any] = copy.deepcopy(template) | {
+            "id": f"t{number}",
+            "config": {"task": f"t{number}"},
+        }
         return copied | {"depends_on": [f"t{each}" for each in after]}
 
     if what == "wide":
