@@ -54,8 +54,8 @@ simulate: install ## Random graphs, outcomes and orders through the brain; ARGS=
 histories: install ## A thousand random histories of a repository against a model; ARGS="--count 100 --first 7"
 	@$(BIN)/python -m tests.histories $(ARGS)
 
-chaos: install ## The tests that kill processes in the middle of work, alone
-	@$(BIN)/python -m pytest -q -m chaos $(PYTEST_ARGS) tests
+chaos: install ## The tests that kill processes in the middle of work, alone, and at full size
+	@PINFLOW_FULL_SIZE=1 $(BIN)/python -m pytest -q -m chaos $(PYTEST_ARGS) tests
 
 clean: ## Remove what was installed and cached (never data)
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
