@@ -21,9 +21,12 @@ from engine.api.routes import (
     executions,
     health,
     history,
+    hooks,
     metrics,
     plans,
+    proposals,
     tokens,
+    webhooks,
     workflows,
 )
 from engine.api.routes.fast_lane import ROUTES as FAST_LANE
@@ -33,7 +36,8 @@ from engine.services.workflow_service import WorkflowService
 DESCRIPTION = """
 Git-native declarative workflows: merge a pull request and the workflow is deployed; every run is pinned to its commit.
 
-Every call but `/healthz`, `/readyz` and this page needs a token: `Authorization: Bearer pf_...`. Errors are
+Every call but `/healthz`, `/readyz`, `/hooks/...` (which are signed) and this page needs a token:
+`Authorization: Bearer pf_...`. Errors are
 problem+json (RFC 9457). Listings have cursors: give `next_cursor` as `cursor`.
 """
 
@@ -57,6 +61,8 @@ def create_app(service: WorkflowService, *, fast_lane: bool = True) -> FastAPI:
     _include_closed(app)
     app.include_router(health.router)
     app.include_router(callbacks.router)
+    app.include_router(hooks.router)
+    app.include_router(webhooks.router)
     problems.install(app)
     app.add_middleware(RequestLimits)
     app.add_middleware(problems.LastResort)
@@ -70,7 +76,7 @@ def _include_closed(app: FastAPI) -> None:
 
     One level of routers, the most called first: FastAPI asks them in turn.
     """
-    for part in (executions, workflows, approvals, history, plans, tokens, metrics):
+    for part in (executions, workflows, approvals, history, plans, proposals, tokens, metrics):
         app.include_router(part.router, dependencies=[Depends(needs("viewer"))], responses=ERRORS)
 
 
@@ -91,7 +97,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 _as_problems(operation["responses"])
                 if "401" in operation["responses"]:  # which every closed route has from its router
-                    operation["security"] = [{SCHEME: []}]
+                    operation.setdefault("security", [{SCHEME: []}])
         schema["components"]["securitySchemes"] = SECURITY
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)

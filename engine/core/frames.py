@@ -23,7 +23,8 @@ Of a child: the pause before the next attempt."""
 class Task(Ticket):
     """How one task stands.
 
-    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1.
+    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1;
+    `undo_order` is that of its compensation.
     `acted`: its work was done, whatever became of the task (what a later undo asks for).
     `stopping`: it was asked to end; `doom` is what it fails with then (None: it is CANCELLED).
     `timer` and `limit` are the names of its open timers: that of its next step, that of its whole time.
@@ -57,6 +58,7 @@ class Task(Ticket):
     correlation: str | None = None
     compensation: Literal["", "DONE", "FAILED"] = ""
     compensation_error: TaskError | None = None
+    undo_order = 0
     work: Json = None
     frames: dict[int, Frame] = MappingProxyType({})  # type: ignore[assignment]  # `Frame.inside` makes room
     undo: Task | None = None

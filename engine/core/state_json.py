@@ -48,6 +48,7 @@ _TASK: Final[tuple[tuple[str, Json], ...]] = (
     ("child_id", ""),
     ("correlation", None),
     ("compensation", ""),
+    ("undo_order", 0),
 )
 _TASK_ERRORS: Final = ("error", "doom", "compensation_error")
 _WORK: Final[dict[str, Callable[[dict[str, Any], Task], Any]]] = {

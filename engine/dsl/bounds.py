@@ -37,13 +37,18 @@ _APPROVAL = 3 * 2 + 2 * 2 + 2 + _WORKFLOW_TASK * 5
 _SLOT = 2 * _ACTIVITY + _SIGNAL
 
 
+LIKELY_PASSES = 10
+"""Passes through an inner map or loop that a slice is measured by. Measured by the most that there could be, two items
+with a small map in each would be cut; what really comes out longer begins a fresh history on its way."""
+
+
 def weight(tasks: Iterable[OutlineTask]) -> int:
-    """History events at most of tasks that stand together: those of one item of a map."""
+    """History events of tasks that stand together, those of one item of a map: how many of them a slice holds."""
     return max(sum(_events_of(task) for task in tasks), 1)
 
 
 def _events_of(task: OutlineTask) -> int:
-    """History events of one task at most. Retries of an activity write none: Temporal keeps them apart."""
+    """History events of one task. Retries of an activity write none: Temporal keeps them apart."""
     data = task.data
     extra = (_SLOT if "concurrency" in data else 0) + (_ACTIVITY if "compensate" in data else 0)
     extra += _TIMER if "timeout" in data and task.kind not in ("activity", "wait") else 0
@@ -64,11 +69,9 @@ def _events_of(task: OutlineTask) -> int:
 def _events_of_composite(task: OutlineTask, one: int) -> int:
     if task.kind == "map":
         items = _literal_items(task)
-        if is_whole(task):
-            return one * (MAX_WHOLE if items is None else items)
-        return SLICE_EVENTS if items is None else min(one * items, SLICE_EVENTS)
+        return min(one * (LIKELY_PASSES if items is None else items), SLICE_EVENTS)
     if task.kind == "loop":
-        return (one + _TIMER) * _number(task.data.get("max_iterations"), 1)
+        return (one + _TIMER) * min(_number(task.data.get("max_iterations"), 1), LIKELY_PASSES)
     return one
 
 

@@ -73,8 +73,7 @@ class Dispatcher:
 
     async def pass_once(self) -> int:
         """Claim and send one batch; how many were claimed."""
-        async with self._database.begin() as connection:
-            messages = await outbox.claim(connection, self._batch, lease=_LEASE)
+        messages = await outbox.claim(self._database, self._batch, lease=_LEASE)
         outcomes = await asyncio.gather(
             *(self._relay(message) for message in messages), return_exceptions=True
         )

@@ -108,6 +108,11 @@ class TemporalWorkflowExecutor:
         """The connection, for a worker in the same process."""
         return self._client
 
+    @property
+    def task_queue(self) -> str:
+        """Where our workers listen."""
+        return self._task_queue
+
     # --- writes -------------------------------------------------------------------------------------------------
 
     async def start(self, request: StartRequest) -> None:

@@ -183,6 +183,9 @@ class WorkflowVersion(Base):
     calls: Mapped[list[Any]] = mapped_column(
         server_default=text("'[]'::jsonb"), comment="[{workflow, ref}] of its tasks of type workflow"
     )
+    triggers: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'::jsonb"), comment="its compiled triggers, less their expressions"
+    )
 
 
 class VersionRange(Base):
@@ -423,6 +426,78 @@ class CacheEntry(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Trigger(Base):
+    """What starts a live workflow by itself, written in the transaction of the revision that says so.
+
+    `spec` is the compiled trigger less `when` and `inputs`, which are read from the version that is live when it fires.
+    `seq` is the revision that changed it last.  A schedule stands in Temporal as well: `status` is PENDING until Temporal
+    was told of `seq`, then APPLIED, or REFUSED with Temporal's `message`.  `applied` is what Temporal then said it has.
+    A row that is not `live` any more goes when its schedule has gone.
+    """
+
+    __tablename__ = "triggers"
+    __table_args__ = (
+        Index("ix_triggers_pending", "source_id", postgresql_where=text("status = 'PENDING'")),
+        Index(None, "workflow"),
+    )
+
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
+    workflow: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    spec: Mapped[dict[str, Any]]
+    position: Mapped[int]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    live: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    status: Mapped[str]
+    message: Mapped[str] = mapped_column(server_default="")
+    applied: Mapped[str] = mapped_column(
+        server_default="", comment="revision and digest of what Temporal has"
+    )
+    applied_at: Mapped[datetime | None]
+
+
+class TriggerFire(Base):
+    """One moment at which a trigger fired, and what came of it.
+
+    `key` is the scheduled time, or what tells a webhook's delivery from others.  `status` is CLAIMED (a start is under way),
+    WAITING (for another run to end), STARTED, IGNORED (`when` is false), SKIPPED (overlap), MISSED (too late) or FAILED.
+    """
+
+    __tablename__ = "trigger_fires"
+    __table_args__ = (
+        Index(
+            "ix_trigger_fires_open",
+            "source_id",
+            "workflow",
+            "trigger",
+            postgresql_where=text("status IN ('CLAIMED', 'WAITING', 'STARTED') AND NOT settled"),
+        ),
+        Index("ix_trigger_fires_scheduled_at", "source_id", "workflow", "trigger", "scheduled_at"),
+        Index("ix_trigger_fires_body_hash", "body_hash", postgresql_where=text("body_hash <> ''")),
+        Index(None, "at"),
+    )
+
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
+    workflow: Mapped[str] = mapped_column(primary_key=True)
+    trigger: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    scheduled_at: Mapped[datetime | None]
+    backfill: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    body_hash: Mapped[str] = mapped_column(
+        server_default="", comment="of a webhook whose signature has no time"
+    )
+    status: Mapped[str]
+    reason: Mapped[str] = mapped_column(server_default="")
+    execution_id: Mapped[str] = mapped_column(server_default="")
+    settled: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("false"), comment="nobody waits for its run any more"
+    )
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(
+        server_default=func.now(), comment="when whoever is at it last said so"
+    )
+
+
 class OutboxMessage(Base):
     """Something Temporal must be told, written in the transaction that promised it. Deleted once done.
 
@@ -476,3 +551,82 @@ class Token(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class Proposal(Base):
+    """A commit that somebody asked for: one definition, on a branch of its own or (`direct`) on the source's branch.
+
+    `status` is PROPOSING until the commit is on the remote, then PROPOSED; FAILED if it never will be. The commit carries
+    the id as a trailer, by which one whose outcome is unknown is found again. `kind` is `proposal` or `promotion`;
+    `bundle_digest` is that of the functions that go along, "" if none do.
+    """
+
+    __tablename__ = "proposals"
+    __table_args__ = (
+        Index("ix_proposals_due", "due_at", postgresql_where=text("status = 'PROPOSING'")),
+        Index("uq_proposals_key", "requested_by", "key", unique=True, postgresql_where=text("key <> ''")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    name: Mapped[str]
+    path: Mapped[str]
+    branch: Mapped[str]
+    direct: Mapped[bool] = mapped_column(server_default=text("false"))
+    message: Mapped[str]
+    digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    bundle_digest: Mapped[str] = mapped_column(server_default="")
+    requested_by: Mapped[str]
+    key: Mapped[str] = mapped_column(server_default="")
+    request_hash: Mapped[str] = mapped_column(server_default="")
+    pull_request: Mapped[bool] = mapped_column(server_default=text("false"))
+    status: Mapped[str] = mapped_column(server_default="PROPOSING")
+    commit_sha: Mapped[str] = mapped_column(server_default="")
+    base_sha: Mapped[str] = mapped_column(server_default="")
+    url: Mapped[str] = mapped_column(server_default="")
+    error: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    pushed_at: Mapped[datetime | None]
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class ForgeMessage(Base):
+    """Something a forge must be told: `kind` is `status`, `comment` or `pull_request`. One row per thing told.
+
+    `subject` is what it is about: a commit's SHA, a proposal's id. It is due again (`sent_at` null) when the registry's
+    word on it changes. After too many refusals `parked_at` is set, and others pass.
+    """
+
+    __tablename__ = "forge_messages"
+    __table_args__ = (
+        UniqueConstraint("source_id", "kind", "subject"),
+        Index(
+            "ix_forge_messages_due",
+            "due_at",
+            postgresql_where=text("sent_at IS NULL AND parked_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    kind: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    last_error: Mapped[str] = mapped_column(server_default="")
+    sent_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+
+
+class ForgeDelivery(Base):
+    """A webhook of a forge that was taken, so that its repeats are known. Forgotten after a week."""
+
+    __tablename__ = "forge_deliveries"
+
+    forge: Mapped[str] = mapped_column(primary_key=True)
+    delivery: Mapped[str] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

@@ -329,6 +329,7 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
         labels=answer.labels or {},
         uses_functions=answer.uses_functions,
         calls=answer.calls,
+        triggers=answer.triggers,
         text=text,
         compiled=answer.compiled,
     )
