@@ -30,6 +30,9 @@ POINTS: dict[str, str] = {
     "schedule.after_tell": "Temporal was told of a trigger, its row does not yet say so",
     "fire.after_claim": "a trigger's moment is claimed, its run not yet there",
     "fire.after_start": "the run of a trigger's moment is there, the moment does not yet know of it",
+    "propose.after_commit": "a proposal's row is durable, its branch is not yet pushed",
+    "propose.before_push": "the proposal's commit is made, and stands nowhere but here",
+    "propose.after_push": "the proposal's commit is on the remote, its row does not yet say so",
     "approval.after_commit": "an approval request is visible, the run does not yet know",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -33,6 +34,32 @@ class SourceSettings(BaseModel):
     """More retired definitions in one revision than this (and more than half of all) hold the revision."""
 
 
+class ForgeSettings(BaseModel):
+    """A forge that is told how commits fared, and whose webhooks are taken. Only the places of its secrets stand here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    """Its webhooks come to `/webhooks/<name>`."""
+    kind: Literal["github", "gitlab", "gitea"]
+    api: str = Field(pattern=r"^https?://[^\s?#]+$")
+    """`https://api.github.com`, `https://gitlab.example.test/api/v4`, `https://gitea.example.test/api/v1`."""
+    hosts: tuple[str, ...] = ()
+    """Hosts of the URLs of sources that stand on it, such as `github.com`."""
+    repositories: dict[str, str] = Field(default_factory=dict)
+    """Name of a source → `owner/name`, for sources whose URL does not tell."""
+    token_env: str = ""
+    """The environment variable of the daemon that holds the token of the API."""
+    token_file: Path | None = None
+    """The file that holds it, read again at each use."""
+    webhook_secret_env: str = ""
+    """The environment variable of the API that holds the secret of the webhooks; without one none is taken."""
+    webhook_secret_file: Path | None = None
+    """The file that holds it, read again at each use."""
+    comments: bool = True
+    """Comment on the pull request that a commit names, when it is live or refused."""
+
+
 class Settings(BaseSettings):
     """What a process needs to know. Every field is read from `PINFLOW_<NAME>`; lists and objects as JSON."""
 
@@ -52,6 +79,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".pinflow")
     """Mirrors of git repositories and the cache of function bundles stand below it."""
     sources: tuple[SourceSettings, ...] = ()
+    forges: tuple[ForgeSettings, ...] = ()
+    """The forges of the sources: who is told how commits fared, and whose webhooks are taken."""
     secrets: tuple[str, ...] = ("environment",)
     """Where secrets come from, in this order: `environment` (`PINFLOW_SECRET_<NAME>`), `files:<folder>`, or what a package adds."""
     webhook_window: float = Field(default=300.0, ge=10.0, le=86_400.0)

@@ -27,6 +27,7 @@ from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
 from engine.activities.recorder import AttemptRecorder, RecordingInterceptor
 from engine.activities.registry import ActivityRegistry
+from engine.activities.result_cache import ResultCache
 from engine.activities.secrets import Secrets
 from engine.core.fire import FireWorkflow
 from engine.core.workflow import WorkflowEngineWorkflow
@@ -81,6 +82,7 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
             http=http,
             bundles=BundleStore(database),
             functions=functions,
+            cache=ResultCache(database),
             secrets=secrets,
         )
         executor = await _connected(settings, database, stop)

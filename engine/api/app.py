@@ -24,7 +24,9 @@ from engine.api.routes import (
     hooks,
     metrics,
     plans,
+    proposals,
     tokens,
+    webhooks,
     workflows,
 )
 from engine.api.routes.fast_lane import ROUTES as FAST_LANE
@@ -60,6 +62,7 @@ def create_app(service: WorkflowService, *, fast_lane: bool = True) -> FastAPI:
     app.include_router(health.router)
     app.include_router(callbacks.router)
     app.include_router(hooks.router)
+    app.include_router(webhooks.router)
     problems.install(app)
     app.add_middleware(RequestLimits)
     app.add_middleware(problems.LastResort)
@@ -73,7 +76,7 @@ def _include_closed(app: FastAPI) -> None:
 
     One level of routers, the most called first: FastAPI asks them in turn.
     """
-    for part in (executions, workflows, approvals, history, plans, tokens, metrics):
+    for part in (executions, workflows, approvals, history, plans, proposals, tokens, metrics):
         app.include_router(part.router, dependencies=[Depends(needs("viewer"))], responses=ERRORS)
 
 

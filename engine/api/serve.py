@@ -69,6 +69,7 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
             callback_base=settings.callback_base,
             secrets=secrets,
             webhook_window=settings.webhook_window,
+            forges=settings.forges,
         )
         server = _Server(
             uvicorn.Config(

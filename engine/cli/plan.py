@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.cli.pipelines import comment, pipeline
 from engine.dsl.activity_types import ActivityTypes
 from engine.errors import InvalidInput
 from engine.planning.planner import make_plan
 from engine.planning.plans import LEVELS, Plan, from_json
-from engine.planning.reports import FORMATS
+from engine.planning.reports import FORMATS, MARKER, as_markdown
 
 if TYPE_CHECKING:
     from engine.sync.clone import Comparison
@@ -25,18 +28,24 @@ worst first. It reads the commits of the clone that you stand in, not your work 
   pinflow plan main...HEAD                    the same, without what main has got since the branch began
   pinflow plan main..HEAD --server            and what it would meet on the server: what is live, which runs are open,
                                               which recorded runs would go another way; no task is called
+  pinflow plan auto --comment                 in a pipeline of GitHub, GitLab or Gitea: what the pull request would do,
+                                              as a comment on it that the next plan replaces
 
 Definitions with problems are told as `pinflow validate` tells them, with exit code 1. Without a problem the exit code
 is 0, whatever the risks are, unless --fail-on names one.
 """
 DEFAULT_FOLDER = "workflows"
+AUTO = "auto"
+"""The range that a pipeline is about."""
 _MAX_REQUEST = 1024 * 1024
 """Bytes that a server takes at once."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("range", metavar="BASE..HEAD", help="two commits; HEAD may be left out")
+    parser.add_argument(
+        "range", metavar="BASE..HEAD", help="two commits; HEAD may be left out; `auto` in a pipeline"
+    )
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help=f"folders of sources, or files (default: {DEFAULT_FOLDER})"
     )
@@ -49,6 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--source", default="", help="with --server: one source; all that have the name otherwise"
     )
     parser.add_argument(
+        "--comment", action="store_true", help="in a pipeline: put the plan on the pull request as a comment"
+    )
+    parser.add_argument(
         "--fail-on", choices=("high", "medium", "low"), metavar="LEVEL",
         help="end with exit code 1 if a change is as risky as this: high, medium or low",
     )  # fmt: skip
@@ -58,8 +70,12 @@ def run(args: argparse.Namespace) -> int:
     """Plan and print. 1 if the head is invalid, or riskier than `--fail-on` allows."""
     from engine.sync.clone import open_clone
 
+    place = pipeline(os.environ) if args.range == AUTO or args.comment else None
     with open_clone(Path.cwd()) as clone:
-        comparison = clone.compare(clone.resolve(args.range), args.paths or [DEFAULT_FOLDER])
+        asked = args.range
+        if place is not None and args.range == AUTO:
+            asked = place.range(clone.is_merge)
+        comparison = clone.compare(clone.resolve(asked), args.paths or [DEFAULT_FOLDER])
     plan = make_plan(
         comparison.base, comparison.head, comparison.files,
         types=ActivityTypes.default(), names=comparison.names, problems=comparison.problems,
@@ -67,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
     if args.server is not None and not plan.problems:
         plan = _on_server(args, comparison)
     print(FORMATS[args.format](plan), end="")
+    if args.comment and place is not None:
+        sys.stdout.flush()
+        comment(place, MARKER, as_markdown(plan))
     if plan.problems:
         return 1
     risky = args.fail_on is not None and LEVELS.index(plan.level) <= LEVELS.index(args.fail_on)

@@ -551,3 +551,82 @@ class Token(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class Proposal(Base):
+    """A commit that somebody asked for: one definition, on a branch of its own or (`direct`) on the source's branch.
+
+    `status` is PROPOSING until the commit is on the remote, then PROPOSED; FAILED if it never will be. The commit carries
+    the id as a trailer, by which one whose outcome is unknown is found again. `kind` is `proposal` or `promotion`;
+    `bundle_digest` is that of the functions that go along, "" if none do.
+    """
+
+    __tablename__ = "proposals"
+    __table_args__ = (
+        Index("ix_proposals_due", "due_at", postgresql_where=text("status = 'PROPOSING'")),
+        Index("uq_proposals_key", "requested_by", "key", unique=True, postgresql_where=text("key <> ''")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    name: Mapped[str]
+    path: Mapped[str]
+    branch: Mapped[str]
+    direct: Mapped[bool] = mapped_column(server_default=text("false"))
+    message: Mapped[str]
+    digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"))
+    bundle_digest: Mapped[str] = mapped_column(server_default="")
+    requested_by: Mapped[str]
+    key: Mapped[str] = mapped_column(server_default="")
+    request_hash: Mapped[str] = mapped_column(server_default="")
+    pull_request: Mapped[bool] = mapped_column(server_default=text("false"))
+    status: Mapped[str] = mapped_column(server_default="PROPOSING")
+    commit_sha: Mapped[str] = mapped_column(server_default="")
+    base_sha: Mapped[str] = mapped_column(server_default="")
+    url: Mapped[str] = mapped_column(server_default="")
+    error: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    pushed_at: Mapped[datetime | None]
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class ForgeMessage(Base):
+    """Something a forge must be told: `kind` is `status`, `comment` or `pull_request`. One row per thing told.
+
+    `subject` is what it is about: a commit's SHA, a proposal's id. It is due again (`sent_at` null) when the registry's
+    word on it changes. After too many refusals `parked_at` is set, and others pass.
+    """
+
+    __tablename__ = "forge_messages"
+    __table_args__ = (
+        UniqueConstraint("source_id", "kind", "subject"),
+        Index(
+            "ix_forge_messages_due",
+            "due_at",
+            postgresql_where=text("sent_at IS NULL AND parked_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    kind: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    last_error: Mapped[str] = mapped_column(server_default="")
+    sent_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+
+
+class ForgeDelivery(Base):
+    """A webhook of a forge that was taken, so that its repeats are known. Forgotten after a week."""
+
+    __tablename__ = "forge_deliveries"
+
+    forge: Mapped[str] = mapped_column(primary_key=True)
+    delivery: Mapped[str] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

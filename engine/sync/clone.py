@@ -75,6 +75,10 @@ class Clone:
             base = done.stdout.decode("ascii").strip()
         return Range(base, head)
 
+    def is_merge(self) -> bool:
+        """Whether HEAD has a second parent."""
+        return self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^2"]).code == 0
+
     def compare(self, commits: Range, paths: Sequence[str]) -> Comparison:
         """What differs below `paths`: folders of a source each, or single definitions, from the current folder."""
         files: dict[str, FileChange] = {}

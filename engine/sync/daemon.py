@@ -18,12 +18,14 @@ from typing import Any
 import structlog
 
 from engine.errors import Misconfigured, SourceError, Unavailable
+from engine.forge.reporter import Reporter
 from engine.logs import configure_logging
 from engine.settings import Settings, SourceSettings
 from engine.storage import sources
 from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.git_urls import parse_remote
+from engine.sync.proposer import Proposer
 from engine.sync.reconciler import Reconciler
 from engine.sync.watcher import RefWatcher
 
@@ -51,8 +53,9 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     if not settings.sources:
         _log.warning("no source is configured: nothing is synced (PINFLOW_SOURCES)")
     async with AsyncExitStack() as stack:
-        # A pass holds one connection at a time; the look for requests holds one more.
-        database = Database(settings.database_url, pool_size=min(10, len(settings.sources) + 2))
+        # A pass holds one connection at a time; what looks for requests, for proposals and for the
+        # forges' messages holds one more each.
+        database = Database(settings.database_url, pool_size=min(12, len(settings.sources) + 4))
         stack.push_async_callback(database.aclose)
         checker = Checker(processes=min(2, os.cpu_count() or 1))
         stack.push_async_callback(checker.aclose)
@@ -63,12 +66,17 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
             loops.append(SourceLoop(source, reconciler))
         by_name = {each.source.name: each for each in loops}
         watcher = RefWatcher(_local_branches(settings.sources), lambda name: by_name[name].wake())
+        by_source = {each.name: each for each in settings.sources}
+        reporter = Reporter(database, settings.forges, lambda: by_source, public_url=settings.public_url)
+        stack.push_async_callback(reporter.aclose)
         await _until(
             stop,
             [
                 _warm(checker),
                 watcher.run(stop),
                 _listen_to_requests(database, by_name),
+                Proposer(database, lambda: by_source, settings.data_dir).run(),
+                reporter.run(),
                 *(each.run() for each in loops),
             ],
         )

@@ -18,7 +18,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -98,9 +98,16 @@ class GitCommand:
         for process in list(self.running):
             kill_group(process)
 
-    def run(self, arguments: Sequence[str], *, limit: float, git_dir: Path | None) -> Done:
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        limit: float,
+        git_dir: Path | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Done:
         """Run git to its end. Raises `SourceError` (TimedOut) after `limit` seconds, with all its processes killed."""
-        process = self.start(arguments, stdin=subprocess.DEVNULL, git_dir=git_dir)
+        process = self.start(arguments, stdin=subprocess.DEVNULL, git_dir=git_dir, environment=environment)
         late = threading.Event()
 
         def end() -> None:
@@ -127,10 +134,17 @@ class GitCommand:
             raise self.error(conditions.TIMED_OUT, f"git {arguments[0]} took longer than {limit:g} s")
         return Done(process.returncode, stdout, said.decode("utf-8", "replace"))
 
-    def start(self, arguments: Sequence[str], *, stdin: int, git_dir: Path | None) -> subprocess.Popen[bytes]:
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdin: int,
+        git_dir: Path | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
         if self._closed:
             raise self.error(conditions.FETCH_FAILED, "the daemon is stopping")
-        environment = self._environment(git_dir)
+        environment = self._environment(git_dir) | dict(environment or {})
         foreign = [
             name
             for name in os.environ

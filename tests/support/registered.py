@@ -123,6 +123,7 @@ async def register(
                     labels={},
                     uses_functions=False,
                     triggers=[_times(each) for each in (compiled or {}).get("triggers", [])],
+                    calls=(compiled or {}).get("calls", []),
                 )
                 .returning(WorkflowVersion.id)
             )

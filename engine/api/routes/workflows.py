@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Query
 from engine.api.auth import By, Service, needs
 from engine.api.schemas.common import Cursor, Limit, Page
 from engine.api.schemas.workflows import Backfill, Span, Version, Workflow, WorkflowDetail
+from engine.forge.pull_requests import pull_request
 from engine.services import cursors
-from engine.services.pull_requests import pull_request
 from engine.storage.rows import Record
 
 router = APIRouter(prefix="/workflows", tags=["workflows"])

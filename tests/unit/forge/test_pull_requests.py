@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.services.pull_requests import pull_request
+from engine.forge.pull_requests import pull_request
 
 
 @pytest.mark.parametrize(

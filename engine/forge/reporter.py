@@ -1,0 +1,211 @@
+"""Tells the forges: one terminal status for each commit and source, a comment on its pull request, proposals' pull requests.
+
+What is told is made from the registry when it is sent, and sent until the forge has it: whatever the forge drops, delays
+or repeats, the last status that it shows is what the registry says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from engine.errors import Misconfigured, Unavailable
+from engine.forge.apis import Http, Refused, State, api_of
+from engine.forge.places import Place, place_of
+from engine.forge.pull_requests import pull_request
+from engine.registry.workflow_registry import WorkflowRegistry
+from engine.settings import ForgeSettings, SourceSettings
+from engine.storage import forge_messages, proposals
+from engine.storage.database import Database
+from engine.storage.rows import Record
+
+_log = structlog.get_logger(__name__)
+_EVERY = 2.0
+"""Seconds between two looks at the registry."""
+_LEASE = 120.0
+_BATCH = 8
+_REFUSALS = 8
+"""Times that a forge may refuse a message before it is parked."""
+_PROBLEMS_SHOWN = 50
+Sources = Callable[[], Mapping[str, SourceSettings]]
+
+
+class Reporter:
+    """Tells the forges of the sources that this process watches."""
+
+    def __init__(
+        self, database: Database, forges: Sequence[ForgeSettings], sources: Sources, *, public_url: str = ""
+    ) -> None:
+        self._database = database
+        self._registry = WorkflowRegistry(database)
+        self._forges = forges
+        self._sources = sources
+        self._public_url = public_url.rstrip("/")
+        self._http = Http()
+
+    async def aclose(self) -> None:
+        """Close the connections to the forges."""
+        await self._http.aclose()
+
+    async def run(self) -> None:
+        """Tell until cancelled. An absent Postgres is waited for."""
+        while True:
+            try:
+                busy = await self.pass_once()
+            except Unavailable as error:
+                _log.warning("forges wait", reason=error.message)
+                busy = 0
+            except Exception:  # promise P9
+                _log.exception("pass over the forges' messages failed")
+                busy = 0
+            if not busy:
+                await asyncio.sleep(_EVERY)
+
+    async def pass_once(self) -> int:
+        """Tell what is due; how many messages there were."""
+        places = self._places()
+        if not places:
+            return 0
+        chatty = [name for name, place in places.items() if place.forge.comments]
+        async with self._database.begin() as connection:
+            await forge_messages.note_revisions(connection, list(places), kinds=["status"])
+            await forge_messages.note_revisions(connection, chatty, kinds=["comment"])
+            due = await forge_messages.claim(connection, list(places), count=_BATCH, lease=_LEASE)
+        await asyncio.gather(*(self._tell(message, places[message["source"]]) for message in due))
+        return len(due)
+
+    def _places(self) -> dict[str, Place]:
+        found = {name: place_of(self._forges, name, source.url) for name, source in self._sources().items()}
+        return {name: place for name, place in found.items() if place is not None}
+
+    async def _tell(self, message: Record, place: Place) -> None:
+        try:
+            await self._send(message, place)
+        except Unavailable as error:
+            await self._postpone(
+                message, max(error.retry_after, min(300.0, 2.0 ** message["attempts"])), error.message
+            )
+        except (Refused, Misconfigured) as error:
+            park = message["attempts"] >= _REFUSALS
+            await self._postpone(message, min(300.0, 4.0 ** message["attempts"]), str(error), park=park)
+        except Exception as error:  # one poisoned message must not stop the others (P9)
+            _log.exception("forge not told", kind=message["kind"], source=message["source"])
+            await self._postpone(message, 300.0, type(error).__name__, park=message["attempts"] >= _REFUSALS)
+        else:
+            async with self._database.begin() as connection:
+                await forge_messages.sent(connection, message)
+
+    async def _postpone(self, message: Record, delay: float, error: str, *, park: bool = False) -> None:
+        async with self._database.begin() as connection:
+            await forge_messages.postpone(connection, message, delay=delay, error=error, park=park)
+        log = _log.error if park else _log.warning
+        log(
+            "forge not told",
+            kind=message["kind"],
+            source=message["source"],
+            subject=message["subject"],
+            reason=error,
+        )
+
+    async def _send(self, message: Record, place: Place) -> None:
+        api = api_of(place, self._http)
+        if message["kind"] == "pull_request":
+            await self._open(message, place)
+            return
+        async with self._database.read() as connection:
+            revision = await forge_messages.revision(connection, message["body"]["revision"])
+        if revision is None:
+            return
+        if message["kind"] == "status":
+            await api.set_status(
+                revision["sha"],
+                f"pinflow/{revision['source']}",
+                _state(revision),
+                await self._in_a_line(revision),
+                self._address(revision["sha"]),
+                again=message["attempts"] > 1,
+            )
+        elif (number := pull_request(revision["subject"])) is not None:
+            marker = f"<!-- pinflow:{revision['source']}:{revision['sha']} -->"
+            await api.comment(number, marker, f"{marker}\n{await self._in_full(revision)}")
+
+    async def _open(self, message: Record, place: Place) -> None:
+        async with self._database.read() as connection:
+            proposal = await proposals.by_id(connection, message["body"]["proposal"])
+        if proposal is None or proposal["url"]:
+            return
+        title, _, text = proposal["message"].partition("\n\n")
+        base = message["branch"].removeprefix("refs/heads/")
+        url = await api_of(place, self._http).open_pull_request(proposal["branch"], base, title, text)
+        async with self._database.begin() as connection:
+            await proposals.opened(connection, proposal["id"], url)
+
+    # --- words ----------------------------------------------------------------------------------------------------
+
+    async def _in_a_line(self, revision: Record) -> str:
+        if revision["status"] != "REGISTERED":
+            return await self._first_problem(revision)
+        deployed, retired = await self._changes(revision)
+        told = [f"{len(deployed)} deployed"] if deployed else []
+        told += [f"{len(retired)} retired"] if retired else []
+        return f"live: {', '.join(told) or 'no definition changed'}"
+
+    async def _first_problem(self, revision: Record) -> str:
+        [found] = [
+            each for each in await self._registry.revision(revision["sha"]) if each["id"] == revision["id"]
+        ]
+        count = len(found["problems"])
+        first = f": {_located(found['problems'][0])}" if found["problems"] else ""
+        return f"{count} problem{'' if count == 1 else 's'}{first}"
+
+    async def _in_full(self, revision: Record) -> str:
+        address = self._address(revision["sha"])
+        commit = f"`{revision['sha'][:12]}`"
+        named = f"[{commit}]({address})" if address else commit
+        head = f"**Pinflow**, source `{revision['source']}`: {named} "
+        if revision["status"] == "REGISTERED":
+            deployed, retired = await self._changes(revision)
+            lines = [f"- `{name}` is deployed" for name in deployed] + [
+                f"- `{name}` is retired" for name in retired
+            ]
+            return f"{head}is live.\n\n" + ("\n".join(lines) or "No definition changed.") + "\n"
+        [found] = [
+            each for each in await self._registry.revision(revision["sha"]) if each["id"] == revision["id"]
+        ]
+        shown = [f"- {_code(_located(each))}" for each in found["problems"][:_PROBLEMS_SHOWN]]
+        left = len(found["problems"]) - len(shown)
+        more = f"\n- and {left} more" if left > 0 else ""
+        return f"{head}was refused. What was live stays live.\n\n" + "\n".join(shown) + more + "\n"
+
+    async def _changes(self, revision: Record) -> tuple[list[str], list[str]]:
+        changes = [
+            each
+            for each in await self._registry.changes_of(revision["sha"])
+            if each["source"] == revision["source"]
+        ]
+        deployed = sorted({each["name"] for each in changes if each["change"] == "deployed"})
+        return deployed, sorted({each["name"] for each in changes if each["change"] == "retired"})
+
+    def _address(self, sha: str) -> str:
+        return f"{self._public_url}/commits/{sha}" if self._public_url else ""
+
+
+def _state(revision: Record) -> State:
+    return "success" if revision["status"] == "REGISTERED" else "failure"
+
+
+def _located(problem: Record) -> str:
+    place = f"{problem['file']}:{problem['line']}:{problem['column']}: " if problem["file"] else ""
+    hint = f" ({problem['hint']})" if problem["hint"] else ""
+    text = f"{place}{problem['code']} {problem['message']}{hint}"
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _code(text: str) -> str:
+    """Text of a commit in somebody's page: a code span, in which nothing is a mention, a link or HTML."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

@@ -1,0 +1,135 @@
+"""GitHub, GitLab and Gitea as far as they are called, over real sockets, with the faults that networks have."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.evil_server import Seen, Server, answer, serving
+
+
+@dataclass
+class FakeForge:
+    """What it was told. `faults` are taken one per request: `drop` (done, and no answer), `refuse` (not done, and no
+    answer), `500`, `429`, `422`, `garbage`, `huge` or `ok`."""
+
+    kind: str
+    token: str = "forge-token"
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    comments: list[dict[str, Any]] = field(default_factory=list)
+    pulls: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    server: Server | None = None
+
+    @property
+    def api(self) -> str:
+        """What the settings have for `api`."""
+        assert self.server is not None
+        return self.server.url(
+            {"github": "", "gitlab": "/api/v4", "gitea": "/api/v1"}[self.kind] or "/"
+        ).rstrip("/")
+
+    async def handle(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
+        """Answer one request, or misbehave."""
+        fault = self.faults.pop(0) if self.faults else "ok"
+        if fault == "refuse":
+            writer.transport.abort()
+            return
+        if fault in ("500", "422"):
+            writer.write(answer(b'{"message": "no"}', f"{fault} No", content_type="application/json"))
+            return
+        if fault == "429":
+            writer.write(answer(b"", "429 Slow down", retry_after="1"))
+            return
+        if fault == "huge":
+            writer.write(answer(b" " * 5_000_000))
+            return
+        status, said = self._do(seen)
+        if fault == "drop":
+            writer.transport.abort()
+        elif fault == "garbage":
+            writer.write(b"\xff\xfe not HTTP\r\n\r\n")
+        else:
+            writer.write(answer(json.dumps(said).encode(), f"{status} X", content_type="application/json"))
+
+    def _do(self, seen: Seen) -> tuple[int, Any]:
+        expected = {
+            "github": ("authorization", f"Bearer {self.token}"),
+            "gitea": ("authorization", f"token {self.token}"),
+            "gitlab": ("private-token", self.token),
+        }[self.kind]
+        if seen.headers.get(expected[0]) != expected[1]:
+            return 401, {"message": "Bad credentials"}
+        target = urlsplit(seen.target)
+        prefix = {"github": "/repos/", "gitea": "/api/v1/repos/", "gitlab": "/api/v4/projects/"}[self.kind]
+        if not target.path.startswith(prefix):
+            return 404, {"message": "Not Found"}
+        rest = target.path.removeprefix(prefix)
+        if self.kind == "gitlab":
+            repository, _, rest = rest.partition("/")
+            assert unquote(repository) == "ada/flows"
+        else:
+            assert rest.startswith("ada/flows/")
+            rest = rest.removeprefix("ada/flows/")
+        body = json.loads(seen.body) if seen.body else {}
+        return self._answer(seen.method, rest, body, parse_qs(target.query))
+
+    def _answer(
+        self, method: str, path: str, body: dict[str, Any], query: dict[str, list[str]]
+    ) -> tuple[int, Any]:
+        if method == "POST" and (found := re.fullmatch(r"statuses/(\w{40})", path)):
+            return self._status(found[1], body)
+        if method == "GET" and (found := re.fullmatch(r"commits/(\w{40})/statuses", path)):
+            return 200, [each for each in reversed(self.statuses) if each["sha"] == found[1]]
+        if found := re.fullmatch(r"(?:issues|merge_requests)/(\d+)/(?:comments|notes)", path):
+            mine = [each for each in self.comments if each["number"] == int(found[1])]
+            if method == "GET":
+                return 200, mine
+            self.comments.append({"id": len(self.comments) + 1, "number": int(found[1]), **body})
+            return 201, self.comments[-1]
+        if method in ("PATCH", "PUT") and (
+            found := re.fullmatch(r"(?:issues/comments|merge_requests/\d+/notes)/(\d+)", path)
+        ):
+            self.comments[int(found[1]) - 1]["body"] = body["body"]
+            return 200, self.comments[int(found[1]) - 1]
+        if path in ("pulls", "merge_requests"):
+            return self._pull(method, body)
+        return 404, {"message": f"{method} {path} {query}"}
+
+    def _status(self, sha: str, body: dict[str, Any]) -> tuple[int, Any]:
+        said = {"sha": sha, "context": body.get("context") or body.get("name"), **body}
+        same = [each for each in self.statuses if (each["sha"], each["context"]) == (sha, said["context"])]
+        if self.kind == "gitlab" and same and same[-1]["state"] == said["state"]:
+            return 400, {"message": f"Cannot transition status via :{said['state']} from :{said['state']}"}
+        self.statuses.append(said)
+        return 201, said
+
+    def _pull(self, method: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if method == "GET":
+            return 200, self.pulls
+        head = body.get("head") or body.get("source_branch")
+        if any(each["head"]["ref"] == head for each in self.pulls):
+            return (409 if self.kind != "github" else 422), {"message": "exists already"}
+        address = f"https://forge.example.test/pulls/{len(self.pulls) + 1}"
+        self.pulls.append({"html_url": address, "web_url": address, "head": {"ref": head}, **{"said": body}})
+        return 201, self.pulls[-1]
+
+    def last(self, sha: str, context: str) -> str:
+        """The state that the forge shows for a commit."""
+        found = [each["state"] for each in self.statuses if (each["sha"], each["context"]) == (sha, context)]
+        return str(found[-1]) if found else ""
+
+
+@asynccontextmanager
+async def fake_forge(kind: str) -> AsyncIterator[FakeForge]:
+    """A forge that listens."""
+    forge = FakeForge(kind)
+    async with serving(forge.handle, keep_alive=True) as server:
+        forge.server = server
+        yield forge
