@@ -19,7 +19,12 @@ router = APIRouter(tags=["history"])
 async def list_sources(services: Service, limit: Limit = 500) -> Any:
     """Every source, and how it stands."""
     rows = await services.registry.sources()
-    return {"items": [{**row, "action": action(row["reason"])} for row in rows], "next_cursor": ""}
+    refused = await services.triggers.refused()
+    items = [
+        {**row, "action": action(row["reason"]), "refused_triggers": refused.get(row["name"], [])}
+        for row in rows
+    ]
+    return {"items": items, "next_cursor": ""}
 
 
 @router.post(

@@ -10,6 +10,14 @@ from engine.api.schemas.common import Message
 from engine.api.schemas.executions import Execution
 
 
+class RefusedTrigger(Message):
+    """A schedule that Temporal does not take, though the check of the definition did."""
+
+    workflow: str
+    id: str
+    message: str
+
+
 class Source(Message):
     """A git repository, a branch and a folder in it, and how it stands."""
 
@@ -28,6 +36,8 @@ class Source(Message):
     live_sha: str
     observed_sha: str
     """The last tip seen, registered or not."""
+    refused_triggers: list[RefusedTrigger]
+    """Their schedules stand as they were before."""
 
 
 class SyncAsked(Message):
