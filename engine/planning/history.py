@@ -113,12 +113,17 @@ def _mock(run: RecordedRun, task: RecordedTask) -> Mock:
     made = [answer for each in run.attempts.get(task.task, ()) if (answer := _answer(task, each)) is not None]
     if task.status == "CANCELLED":
         made.append(Answer(after=_LONG))
-    elif not made:
-        took = (task.finished_at or 0.0) - (task.started_at or 0.0)
-        made.append(_last(task, max(took, 0.0)))
-    elif task.status == "COMPLETED" and made[-1].error is not None:
-        made.append(_last(task, 0.0))  # the row of the last attempt was lost with its worker
+    elif task.status == "COMPLETED" and (not made or made[-1].error is not None):
+        made.append(_last(task, 0.0 if made else _took(task)))
+    elif task.status == "FAILED":
+        # Rows of attempts can be lost with their worker; how many there were, and the last error, are not.
+        lost = max(task.attempts - len(made), 0 if made else 1)
+        made += [_last(task, _took(task) / max(task.attempts, 1))] * lost
     return Mock(tuple(made), repeats=False)
+
+
+def _took(task: RecordedTask) -> float:
+    return max((task.finished_at or 0.0) - (task.started_at or 0.0), 0.0)
 
 
 def _answer(task: RecordedTask, attempt: Any) -> Answer | None:
