@@ -135,6 +135,14 @@ async def test_each_commit_is_told_once(bench: Bench) -> None:
     assert sorted(each["sha"] for each in bench.forge.statuses) == sorted(shas)
 
 
+async def test_a_look_at_what_is_told_already_writes_nothing(bench: Bench) -> None:
+    await bench.publish()
+    await bench.settle()
+    before = await bench.rows("SELECT xmin::text, xmax::text FROM forge_messages")
+    await bench.reporter.pass_once()
+    assert await bench.rows("SELECT xmin::text, xmax::text FROM forge_messages") == before
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_whatever_the_forge_does_it_shows_in_the_end_what_the_registry_says(
     bench: Bench, seed: int
