@@ -10,6 +10,7 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services.approvals import ApprovalService
 from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
+from engine.services.forges import ForgeService
 from engine.services.health import HealthService
 from engine.services.inputs import Preparations
 from engine.services.plans import PlanService
@@ -18,7 +19,6 @@ from engine.services.signals import SignalService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
-from engine.services.webhooks import WebhookService
 from engine.settings import ForgeSettings
 from engine.storage.database import Database
 
@@ -45,6 +45,6 @@ class WorkflowService:
         self.audit = AuditService(database, self.registry)
         self.plans = PlanService(database, self.registry)
         self.proposals = ProposalService(database, self.registry)
-        self.webhooks = WebhookService(database, forges)
+        self.forges = ForgeService(database, forges)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

@@ -112,6 +112,24 @@ async def revision(connection: AsyncConnection, id: int) -> Record | None:
     return await one(connection, _REVISION, {"id": id})
 
 
+_FAULTS = text(
+    """
+    SELECT DISTINCT ON (s.name) s.name AS source, m.last_error AS error, m.created_at AS since,
+           count(*) FILTER (WHERE m.parked_at IS NULL) OVER of_source AS waiting,
+           count(*) FILTER (WHERE m.parked_at IS NOT NULL) OVER of_source AS parked
+    FROM forge_messages m JOIN sources s ON s.id = m.source_id
+    WHERE m.sent_at IS NULL AND m.last_error <> '' AND m.created_at > now() - interval '7 days'
+    WINDOW of_source AS (PARTITION BY s.name)
+    ORDER BY s.name, m.id
+    """
+)
+
+
+async def faults(connection: AsyncConnection) -> dict[str, Record]:
+    """By source, what its forge could not be told in the last week: how many messages, and the oldest one's error."""
+    return {row.pop("source"): row for row in await many(connection, _FAULTS)}
+
+
 # --- webhooks -----------------------------------------------------------------------------------------------
 
 _TAKE = text(

@@ -19,7 +19,9 @@ router = APIRouter(tags=["history"])
 async def list_sources(services: Service, limit: Limit = 500) -> Any:
     """Every source, and how it stands."""
     rows = await services.registry.sources()
-    return {"items": [{**row, "action": action(row["reason"])} for row in rows], "next_cursor": ""}
+    faults = await services.forges.faults()
+    told = [{**row, "action": action(row["reason"]), "forge": faults.get(row["name"])} for row in rows]
+    return {"items": told, "next_cursor": ""}
 
 
 @router.post(

@@ -10,6 +10,17 @@ from engine.api.schemas.common import Message
 from engine.api.schemas.executions import Execution
 
 
+class ForgeFault(Message):
+    """What the source's forge could not be told."""
+
+    error: str
+    """Of the oldest message that waits or was given up."""
+    since: datetime
+    waiting: int
+    parked: int
+    """Refused too often: they are sent no more."""
+
+
 class Source(Message):
     """A git repository, a branch and a folder in it, and how it stands."""
 
@@ -28,6 +39,8 @@ class Source(Message):
     live_sha: str
     observed_sha: str
     """The last tip seen, registered or not."""
+    forge: ForgeFault | None = None
+    """Null while its forge was told all, and where there is none."""
 
 
 class SyncAsked(Message):
