@@ -15,7 +15,10 @@ from pathlib import Path
 from benchmarks.table import HEAD, Row, line
 from engine.logs import configure_logging
 
-SECTIONS = ("brain", "validate", "runs", "where", "start", "read", "live", "cold", "idle", "storm")
+SECTIONS = (
+    *("brain", "validate", "chain", "fan", "diamond", "where"),
+    *("start", "read", "live", "cold", "idle", "storm"),
+)
 HELP = """
 Each section measures Pinflow and the limit of the same work in turns, on real servers of its own, and prints the
 medians and the median of their ratios. Only ratios mean something: absolute figures move with the machine's mood.

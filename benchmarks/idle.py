@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.processor import family, spent
+from benchmarks.processor import family, parts, spent
 from benchmarks.servers import folder
 from benchmarks.shapes import typical
 from benchmarks.table import Row
@@ -56,9 +56,11 @@ async def _watch(pid: int, log: Path, settle: float, watch: float) -> list[Row]:
         raise RuntimeError(f"pinflow up does not come up: {said()[-800:]}")
     await asyncio.sleep(settle)
     processes = family(pid)
-    begin, before = time.perf_counter(), spent(processes)
+    begin, before = time.perf_counter(), {part: spent(pids) for part, pids in parts(processes).items()}
     await asyncio.sleep(watch)
-    percent = (spent(processes) - before) / (time.perf_counter() - begin) * 100
+    taken = time.perf_counter() - begin
+    shares = {part: (spent(pids) - before[part]) / taken * 100 for part, pids in parts(processes).items()}
+    percent = sum(shares.values())
     memory = sum(_proportional(each) for each in processes) / 1024 / 1024
     return [
         Row(
@@ -76,6 +78,10 @@ async def _watch(pid: int, log: Path, settle: float, watch: float) -> list[Row]:
             f"{percent / CORE:.2f} x",
             "< 1 x",
             percent < CORE,
+        ),
+        *(
+            Row(f"pinflow up, idle: processor time of {part}", "", f"{share:.1f} % of a core", "")
+            for part, share in shares.items()
         ),
     ]
 

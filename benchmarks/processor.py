@@ -22,6 +22,18 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def parts(pids: Iterable[int]) -> dict[str, list[int]]:
+    """Processes by the program that they run: Temporal's, Postgres', and Python, which is everything else here."""
+    found: dict[str, list[int]] = {"temporal": [], "postgres": [], "python": []}
+    for pid in pids:
+        try:
+            program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+        except OSError:  # it has ended meanwhile
+            continue
+        found[next((name for name in found if name.encode() in program), "python")].append(pid)
+    return found
+
+
 def spent(pids: Iterable[int]) -> float:
     """Seconds of processor time so far; a process that has ended counts no more."""
     ticks = 0

@@ -110,19 +110,19 @@ async def sides(database_url: str, address: str) -> AsyncIterator[tuple[Sides, D
         await database.aclose()
 
 
-async def measure(quick: bool) -> list[Row]:
-    """Latency, throughput and history of each shape, ordinary and local."""
-    rows: list[Row] = []
+async def rows_of(name: str, quick: bool) -> list[Row]:
+    """Latency, throughput and history of one shape, ordinary and local."""
+    size = (QUICK if quick else FULL)[name]
     async with (
         system("worker") as running,
         sides(running.postgres.url(), running.temporal.address) as (both, database),
     ):
-        for name, size in (QUICK if quick else FULL).items():
-            tasks = shapes.SHAPES[name]
-            for execution in ("worker", "local"):
-                await deploy(database, shapes.definition(f"{name}-{execution}", tasks(size.width, execution)))
-            rows += await _shape(both, name, size)
-        rows.append(await _definition_in_history(both, database))
+        for execution in ("worker", "local"):
+            tasks = shapes.SHAPES[name](size.width, execution)
+            await deploy(database, shapes.definition(f"{name}-{execution}", tasks))
+        rows = await _shape(both, name, size)
+        if name == "chain":
+            rows.append(await _definition_in_history(both, database))
     return rows
 
 

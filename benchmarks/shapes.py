@@ -39,6 +39,14 @@ def diamond(_size: int, execution: str) -> list[dict[str, object]]:
     ]
 
 
+def layers(size: int, execution: str) -> list[dict[str, object]]:
+    """`size` tasks in layers of fifty, each behind three of the layer before."""
+    return [
+        _task(f"t{n}", [f"t{n - 50 - k}" for k in (0, 1, 2) if n - 50 - k >= 0 and n >= 50], execution)
+        for n in range(size)
+    ]
+
+
 SHAPES = {"chain": chain, "fan": fan, "diamond": diamond}
 
 

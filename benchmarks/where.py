@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from benchmarks import shapes
-from benchmarks.processor import family, spent
+from benchmarks.processor import family, parts, spent
 from benchmarks.runs import FULL, QUICK, WORDS, Run, Sides, Size, sides
 from benchmarks.servers import deploy, system
 from benchmarks.table import Row
@@ -79,21 +78,12 @@ async def _cost(size: Size, run: Callable[[], Awaitable[Run]]) -> dict[str, floa
 
 
 def _by_part() -> dict[str, float]:
-    sums = dict.fromkeys(PARTS, 0.0)
-    for pid in family(os.getpid()):
-        sums[_part(pid)] += spent([pid])
-    return sums
-
-
-def _part(pid: int) -> str:
-    if pid == os.getpid():
-        return "caller"
-    try:
-        said = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-    except OSError:
-        return "caller"
-    if b"postgres" in said.split(b" ", 1)[0]:
-        return "postgres"
-    if b"temporal" in said.split(b" ", 1)[0]:
-        return "temporal"
-    return "worker"
+    """Seconds so far. The Python processes are the one that asks for runs, this one, and the worker."""
+    sums = {part: spent(pids) for part, pids in parts(family(os.getpid())).items()}
+    caller = spent([os.getpid()])
+    return {
+        "temporal": sums["temporal"],
+        "worker": sums["python"] - caller,
+        "postgres": sums["postgres"],
+        "caller": caller,
+    }

@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """The forges of the sources: who is told how commits fared, and whose webhooks are taken."""
     secrets: tuple[str, ...] = ("environment",)
     """Where secrets come from, in this order: `environment` (`PINFLOW_SECRET_<NAME>`), `files:<folder>`, or what a package adds."""
+    webhook_window: float = Field(default=300.0, ge=10.0, le=86_400.0)
+    """Seconds by which the signature of a webhook may be old, and in which the same body counts once."""
     http_allow: tuple[str, ...] = ()
     """Hosts, addresses or CIDR blocks that `http_request` may reach although they are private."""
     function_packages: tuple[str, ...] = ()

@@ -22,18 +22,24 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from engine.activities.bundles import BundleStore
 from engine.activities.context import Workbench
 from engine.activities.door import engine_activities, task_activities
+from engine.activities.firing import Fire, fire_activity
 from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
 from engine.activities.recorder import AttemptRecorder, RecordingInterceptor
 from engine.activities.registry import ActivityRegistry
+from engine.activities.result_cache import ResultCache
 from engine.activities.secrets import Secrets
+from engine.core.fire import FireWorkflow
 from engine.core.workflow import WorkflowEngineWorkflow
 from engine.errors import Unavailable
 from engine.executor.dispatcher import Dispatcher
 from engine.executor.payloads import data_converter
 from engine.executor.reconciler import Reconciler
+from engine.executor.schedule_sync import ScheduleSync
+from engine.executor.schedules import Schedules
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.logs import configure_logging
+from engine.services.workflow_service import WorkflowService
 from engine.settings import Settings
 from engine.storage.database import Database
 from engine.worker_health import answering
@@ -76,6 +82,7 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
             http=http,
             bundles=BundleStore(database),
             functions=functions,
+            cache=ResultCache(database),
             secrets=secrets,
         )
         executor = await _connected(settings, database, stop)
@@ -84,7 +91,10 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
         recorder = AttemptRecorder(database, worker=worker_name())
         recorder.start()
         stack.push_async_callback(recorder.aclose)
-        worker = make_worker(settings, executor.client, registry, workbench, database, recorder)
+        services = WorkflowService(database, executor, callback_base=settings.callback_base, secrets=secrets)
+        worker = make_worker(
+            settings, executor.client, registry, workbench, database, recorder, services.triggers.fire
+        )
         await stack.enter_async_context(_health(settings, database, executor))
         # What is loaded by now stays: no collection needs to look at it again, and the events of a run leave cycles
         # enough to make it look often.
@@ -101,13 +111,14 @@ def make_worker(
     workbench: Workbench,
     database: Database,
     recorder: AttemptRecorder,
+    fire: Fire,
 ) -> Worker:
     """The Temporal worker with our workflow and all activities."""
     return Worker(
         client,
         task_queue=settings.task_queue,
-        workflows=[WorkflowEngineWorkflow],
-        activities=[*task_activities(registry, workbench), *engine_activities(database)],
+        workflows=[WorkflowEngineWorkflow, FireWorkflow],
+        activities=[*task_activities(registry, workbench), *engine_activities(database), fire_activity(fire)],
         interceptors=[RecordingInterceptor(recorder)],
         # Our workflow is deterministic by construction (import contracts, replay tests); the sandbox would cost a
         # third more CPU and re-import C extensions that do not bear it.
@@ -137,7 +148,8 @@ async def _work(
     settings: Settings,
     stop: asyncio.Event,
 ) -> None:
-    """Run worker, dispatcher and reconciler until `stop`, or until one of them fails for good."""
+    """Run worker, dispatcher, reconciler and schedules until `stop`, or until one of them fails for good."""
+    schedules = Schedules(executor.client, task_queue=executor.task_queue)
     parts = [
         asyncio.create_task(worker.run(), name="worker"),
         asyncio.create_task(
@@ -145,6 +157,9 @@ async def _work(
         ),
         asyncio.create_task(
             Reconciler(database, executor, interval=settings.reconcile_interval).run(), name="reconciler"
+        ),
+        asyncio.create_task(
+            ScheduleSync(database, schedules, interval=settings.reconcile_interval).run(), name="schedules"
         ),
     ]
     stopped = asyncio.create_task(stop.wait(), name="stop")

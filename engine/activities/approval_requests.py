@@ -20,8 +20,8 @@ _ACTOR = "worker"
 _log = structlog.get_logger(__name__)
 
 
-async def request(database: Database, call: ActivityCall) -> dict[str, Any]:
-    """Make the request of a task, once whatever the number of attempts.
+async def request(database: Database, call: ActivityCall, *, told: str = "") -> dict[str, Any]:
+    """Make the request of a task, once whatever the number of attempts. `told` is the workflow that waits for the answer.
 
     Gives `{approval_id, requested_at, deadline}`; times are seconds since the epoch by the database's clock.
     Raises `ActivityFailure` RUN_IS_OVER if nobody waits for the answer any more.
@@ -36,6 +36,7 @@ async def request(database: Database, call: ActivityCall) -> dict[str, Any]:
             execution_id=call.execution_id,
             task=call.task,
             message=config.message,
+            told=told,
             policy=policy,
             actor=_ACTOR,
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from engine.activities.result_cache import ResultCache
 
 if TYPE_CHECKING:
     import structlog
@@ -27,6 +29,7 @@ class Workbench:
     functions: FunctionRunner
     secrets: Secrets
     """Asked by the door alone, for what a definition has declared."""
+    cache: ResultCache = field(default_factory=ResultCache)
 
 
 @dataclass(frozen=True, slots=True)

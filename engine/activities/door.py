@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,18 +16,22 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from engine import faults
-from engine.activities import approval_requests, results
+from engine.activities import approval_requests, children, results, slot_desk
 from engine.activities.configs import parse_config
 from engine.activities.context import ActivityContext, Workbench
 from engine.activities.failures import ActivityFailure
 from engine.activities.registry import ActivityRegistry, ActivityType
 from engine.activities.secrets import SecretMissing
+from engine.core import wire
 from engine.core.attempts import EXPRESSION, judge_error, judge_result
 from engine.core.contracts import ActivityCall, Judgement, TaskError
 from engine.errors import PinflowError, Unavailable
+from engine.executor.dispatcher import Dispatcher
 from engine.executor.payloads import EXTERNAL, MARK
+from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.masking import Masker
-from engine.storage import run_records
+from engine.storage import run_records, task_states
+from engine.storage.cache import Cached
 from engine.storage.database import Database
 
 _log = structlog.get_logger(__name__)
@@ -45,20 +50,21 @@ def task_activities(registry: ActivityRegistry, workbench: Workbench) -> list[Ca
 
 
 def engine_activities(database: Database) -> list[Callable[..., Any]]:
-    """What the engine itself needs done: approvals, and the record of a run's end."""
+    """What the engine itself needs done: rows of runs and tasks, approvals, slots."""
+    desk = children.ChildDesk(database)
 
-    @activity.defn(name="pinflow.request_approval")
+    @activity.defn(name=wire.REQUEST_APPROVAL)
     async def request_approval(raw: dict[str, Any]) -> dict[str, Any]:
         call = read_call(raw)
         with _translated(None), _logged(call.execution_id, call.commit_sha, call.task):
-            return await approval_requests.request(database, call)
+            return await approval_requests.request(database, call, told=_other_than(call.execution_id))
 
-    @activity.defn(name="pinflow.close_approval")
+    @activity.defn(name=wire.CLOSE_APPROVAL)
     async def close_approval(raw: dict[str, Any]) -> dict[str, Any]:
         with _translated(None):
             return await approval_requests.close(database, raw["execution_id"], raw["task"], raw["why"])
 
-    @activity.defn(name="pinflow.record_run")
+    @activity.defn(name=wire.RECORD_RUN)
     async def record_run(raw: dict[str, Any]) -> None:
         with _translated(None):
             record = run_records.RunRecord(
@@ -70,8 +76,9 @@ def engine_activities(database: Database) -> list[Callable[..., Any]]:
                 finished_at=raw["finished_at"],
             )
             await faults.point("record.before_commit")
-            commit_sha = await run_records.finish(database, record, actor="worker")
+            commit_sha, told = await run_records.finish(database, record, actor="worker")
             await faults.point("record.after_commit")
+            await _tell(database, told)
             _log.info(
                 "run ended",
                 execution_id=record.execution_id,
@@ -80,7 +87,60 @@ def engine_activities(database: Database) -> list[Callable[..., Any]]:
                 repeated=not commit_sha,
             )
 
-    return [request_approval, close_approval, record_run]
+    @activity.defn(name=wire.RECORD_TASKS)
+    async def record_tasks(raw: dict[str, Any]) -> None:
+        with _translated(None):
+            rows = task_states.as_json(raw["tasks"], first=task_states.SLICED + raw["offset"])
+            async with database.begin() as connection:
+                await task_states.note(connection, raw["execution_id"], rows)
+
+    @activity.defn(name=wire.OPEN_RUN)
+    async def open_run(raw: dict[str, Any]) -> dict[str, Any]:
+        with _translated(None):
+            return await desk.open(raw)
+
+    @activity.defn(name=wire.AWAIT_WORKFLOW)
+    async def await_workflow(raw: dict[str, Any]) -> dict[str, Any]:
+        with _translated(None):
+            return await children.look(_executor(), raw["workflow_id"])
+
+    @activity.defn(name=wire.ACQUIRE_SLOT)
+    async def acquire_slot(raw: dict[str, Any]) -> dict[str, str]:
+        with _translated(None):
+            return await slot_desk.acquire(database, raw, holder=activity.info().workflow_id or "")
+
+    @activity.defn(name=wire.RELEASE_SLOT)
+    async def release_slot(raw: dict[str, Any]) -> None:
+        with _translated(None):
+            await _tell(database, await slot_desk.release(database, raw))
+
+    return [
+        request_approval,
+        close_approval,
+        record_run,
+        record_tasks,
+        open_run,
+        await_workflow,
+        acquire_slot,
+        release_slot,
+    ]
+
+
+def _executor() -> TemporalWorkflowExecutor:
+    return TemporalWorkflowExecutor(activity.client(), task_queue=activity.info().task_queue)
+
+
+def _other_than(execution_id: str) -> str:
+    """The workflow that asks, if it is not the run's own: a slice of a map, which waits for the answer itself."""
+    workflow_id = activity.info().workflow_id or execution_id
+    return "" if workflow_id == execution_id else workflow_id
+
+
+async def _tell(database: Database, runs: Sequence[str]) -> None:
+    """Tell them what they wait for, now; the dispatcher would do it within a second."""
+    if runs:
+        dispatcher = Dispatcher(database, _executor())
+        await asyncio.gather(*(dispatcher.dispatch_now(run) for run in dict.fromkeys(runs)))
 
 
 def read_call(raw: Mapping[str, Any]) -> ActivityCall:
@@ -107,6 +167,9 @@ def _task_activity(type: ActivityType, workbench: Workbench) -> Callable[..., An
             _translated(call.retry_when, masker),
             _heartbeats(info),
         ):
+            cached = await workbench.cache.find(call)
+            if cached is not None:
+                return _from_cache(cached, info)
             config = parse_config(type.config, await _with_secrets(call, workbench, masker))
             ours = limit and _a_little_less(limit)
             context = _context(call, info, ours, workbench)
@@ -115,9 +178,17 @@ def _task_activity(type: ActivityType, workbench: Workbench) -> Callable[..., An
             problem = judge_result(call.success_when, plain, info.attempt)
             if problem is not None:
                 raise ActivityFailure(problem.type, problem.message, retryable=problem.type != EXPRESSION)
+            await workbench.cache.keep(call, plain, len(data))
             return RawValue(Payload(metadata=_metadata(data, info), data=data))
 
     return perform
+
+
+def _from_cache(cached: Cached, info: activity.Info) -> RawValue:
+    _log.info("result from the cache", made_by=cached.execution_id)
+    outcome = {"result": cached.result, "attempt": info.attempt, "cached_from": cached.execution_id}
+    data = json.dumps(outcome, ensure_ascii=False, separators=(",", ":")).encode()
+    return RawValue(Payload(metadata=_metadata(data, info), data=data))
 
 
 async def _with_secrets(call: ActivityCall, workbench: Workbench, masker: Masker) -> Any:

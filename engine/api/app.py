@@ -21,6 +21,7 @@ from engine.api.routes import (
     executions,
     health,
     history,
+    hooks,
     metrics,
     plans,
     proposals,
@@ -35,7 +36,8 @@ from engine.services.workflow_service import WorkflowService
 DESCRIPTION = """
 Git-native declarative workflows: merge a pull request and the workflow is deployed; every run is pinned to its commit.
 
-Every call but `/healthz`, `/readyz` and this page needs a token: `Authorization: Bearer pf_...`. Errors are
+Every call but `/healthz`, `/readyz`, `/hooks/...` (which are signed) and this page needs a token:
+`Authorization: Bearer pf_...`. Errors are
 problem+json (RFC 9457). Listings have cursors: give `next_cursor` as `cursor`.
 """
 
@@ -59,6 +61,7 @@ def create_app(service: WorkflowService, *, fast_lane: bool = True) -> FastAPI:
     _include_closed(app)
     app.include_router(health.router)
     app.include_router(callbacks.router)
+    app.include_router(hooks.router)
     app.include_router(webhooks.router)
     problems.install(app)
     app.add_middleware(RequestLimits)

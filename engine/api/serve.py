@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, contextmanager
 import structlog
 import uvicorn
 
+from engine.activities.secrets import Secrets
 from engine.api.app import create_app
 from engine.errors import Misconfigured
 from engine.executor.payloads import data_converter
@@ -51,6 +52,7 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises `Misconfigured` if it cannot listen at the address.
     """
+    secrets = Secrets.load(settings.secrets)
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(_listening(settings))
         database = Database(settings.database_url, pool_size=_POOL)
@@ -61,13 +63,17 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
             task_queue=settings.task_queue,
             converter=data_converter(database),
         )
+        service = WorkflowService(
+            database,
+            executor,
+            callback_base=settings.callback_base,
+            secrets=secrets,
+            webhook_window=settings.webhook_window,
+            forges=settings.forges,
+        )
         server = _Server(
             uvicorn.Config(
-                create_app(
-                    WorkflowService(
-                        database, executor, callback_base=settings.callback_base, forges=settings.forges
-                    )
-                ),
+                create_app(service),
                 host=settings.api_host,
                 port=settings.api_port,
                 http="httptools",

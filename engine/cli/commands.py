@@ -85,7 +85,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("propose", "commit a definition on a branch of its own, to be merged", RUN, "FILE"),
     Command("promote", "commit what is live in one source to another", RUN, "NAME --from SOURCE --to SOURCE"),
     Command("run", "start a run, pinned to the live version or to a commit", RUN, "NAME [-i k=v]"),
-    Command("executions", "runs and their tasks", RUN, "ls | show | watch | signal ..."),
+    Command(
+        "backfill", "start the runs of a schedule's past times", RUN, "NAME --trigger ID --from T --to T"
+    ),
+    Command("executions", "runs and their tasks", RUN, "ls | show | watch | rerun ..."),
     Command("approvals", "requests that wait for people, and their answers", RUN, "ls | approve | reject"),
     Command("audit", "who did what, by commit", RUN, "ls"),
     Command("sync", "the watched repositories and how they stand", RUN, "status | now"),

@@ -41,6 +41,7 @@ Runs and their tasks.
   pinflow executions cancel ID               end it; its clean-up runs, unless it is cancelled twice
   pinflow executions pause ID                begin nothing new; `resume ID` goes on
   pinflow executions signal ID NAME          tell it what a task waits for, now or later
+  pinflow executions rerun ID --from-failed  do it once more, and keep what is still good
 """
 
 
@@ -72,11 +73,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for verb in (cancel, pause, resume):
         verb.add_argument("--reason", default="", help="kept in the audit")
     signal = verbs.add_parser("signal", help="tell a run what a task waits for")
-    every = (show, tasks, tree, watch, cancel, pause, resume, signal)
+    rerun = verbs.add_parser("rerun", help="do a run once more, as a run of its own")
+    every = (show, tasks, tree, watch, cancel, pause, resume, signal, rerun)
     for verb in every:
         verb.add_argument("id", help="the run's id")
     add_limit_option(tasks)
     _configure_signal(signal)
+    _configure_rerun(rerun)
     for verb in (listing, *every):
         add_output_option(verb)
 
@@ -87,6 +90,22 @@ def _configure_signal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--payload-file", metavar="F", type=Path, help="a JSON file that holds the payload")
     parser.add_argument("--correlation", metavar="TEXT", default="", help="which of several tasks is meant")
     _add_key(parser, "the same key never sends a second signal")
+
+
+def _configure_rerun(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--at",
+        metavar="REF",
+        default="same",
+        help="same (the default: all that the old run was pinned to), latest, or a commit",
+    )
+    parser.add_argument(
+        "--from-failed",
+        action="store_true",
+        help="keep what the old run had completed, wherever definition and inputs are still the same",
+    )
+    parser.add_argument("--wait", action="store_true", help="follow the new run to its end")
+    _add_key(parser, "the same key never starts a second run")
 
 
 def _add_key(parser: argparse.ArgumentParser, what: str) -> None:
@@ -182,6 +201,31 @@ def _payload(args: argparse.Namespace) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise InvalidInput(f"{name} is not JSON: {error}", hint="text needs quotes: '\"text\"'") from error
+
+
+def _rerun(args: argparse.Namespace, client: Client) -> int:
+    body = {"ref": args.at, "from_failed": args.from_failed}
+    key = args.idempotency_key or str(uuid.uuid4())
+    said = client.start(f"/executions/{segment(args.id)}/rerun", body, key)
+    if args.output == "json" and not args.wait:
+        print_json(said)
+    if args.output != "json":
+        print(f"{said['id']}  {said['workflow']} at {short(said['commit_sha'])}, once more")
+        print_table(
+            said["tasks"],
+            [
+                ("TASK", lambda t: t["task"]),
+                ("", lambda t: "reused" if t["verdict"] == "reuse" else "runs"),
+                ("WHY", lambda t: t["reason"]),
+            ],
+        )
+    if not args.wait:
+        if args.output != "json":
+            print(f"  follow it: pinflow executions watch {said['id']}")
+        return 0
+    from engine.cli.watching import follow
+
+    return follow(client, said["id"], as_json=args.output == "json")
 
 
 def _show(args: argparse.Namespace, client: Client) -> int:
@@ -288,4 +332,5 @@ _VERBS: dict[str, Callable[[argparse.Namespace, Client], int]] = {
     "pause": _steer,
     "resume": _steer,
     "signal": _signal,
+    "rerun": _rerun,
 }

@@ -8,8 +8,8 @@ import sys
 from engine.cli.problem_formats import FORMATS
 from engine.cli.validate import inspect
 from engine.dsl import loader
+from engine.dsl.checking import Checked
 from engine.dsl.structure import SCHEMA_FILE, check_structure
-from engine.errors import Problem
 
 HELP = """
 Print the JSON Schema of definitions, for editors and other tools:
@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report.problems else 0
 
 
-def _check_shape(text: bytes, file: str) -> tuple[str, list[Problem]]:
+def _check_shape(text: bytes, file: str) -> Checked:
     document = loader.load(text, file)
-    if isinstance(document, list):
-        return "", document
-    return "", check_structure(document)[0]
+    problems = document if isinstance(document, list) else check_structure(document)[0]
+    return Checked(None, None, problems)

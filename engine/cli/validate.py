@@ -13,7 +13,7 @@ from engine.cli import shares
 from engine.cli.problem_formats import FORMATS, Report
 from engine.dsl import codes, loader
 from engine.dsl.activity_types import ActivityTypes
-from engine.dsl.checking import check
+from engine.dsl.checking import Checked, check
 from engine.dsl.definition_files import FUNCTIONS, TEST_SUFFIXES, is_definition
 from engine.errors import Problem
 
@@ -23,12 +23,13 @@ problem, `file:line:column: CODE what is wrong (what to do)`, and ends with exit
 server and no network, and is what the sync daemon does with a commit.
 
 A folder stands for all definitions in it: files *.yaml and *.yml, subfolders too, but for `functions/`, hidden files
-and *.test.yaml.
+and *.test.yaml. Of a folder it is also checked what its definitions say of each other: that children are there, and that
+their inputs fit.
 """
 DEFAULT_FOLDER = "workflows"
 
-Check = Callable[[bytes, str], tuple[str, list[Problem]]]
-"""From a file's text and its name in problems to the workflow's name and the problems."""
+Check = Callable[[bytes, str], Checked]
+"""From a file's text and its name in problems to what there is to say of it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
     gc.freeze()  # a check leaves hardly a cycle behind: the collector would only look at what was imported
     gc.set_threshold(50_000, 20, 50)
 
-    def check_all(text: bytes, file: str) -> tuple[str, list[Problem]]:
-        checked = check(text, file, types)
-        return checked.name, checked.problems
+    def check_all(text: bytes, file: str) -> Checked:
+        return check(text, file, types)
 
     report = inspect(args.paths or [DEFAULT_FOLDER], check_all)
     print(FORMATS[args.format](report), end="")
@@ -64,28 +64,50 @@ def inspect(paths: list[str], check_one: Check) -> Report:
     looks = iter(shares.each(files, lambda found: _look(found, check_one)))
     names = _Names()
     problems: list[Problem] = []
-    count = 0
+    looked: list[_Looked] = []
     for found in places:
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        could_be_read, name, faults = next(looks)
-        count += could_be_read
+        could_be_read, name, faults, starts = next(looks)
         problems.extend(Problem(**fault) for fault in faults)
         if name and (twice := names.add(found.source, name, found.shown, found.path)):
             problems.append(twice)
-    return Report(count, problems)
+        if could_be_read:
+            looked.append(_Looked(found, name, bool(faults), starts))
+    problems += _between(looked, check_one)
+    return Report(len(looked), problems)
 
 
-def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, Any]]]:
-    """Whether a file could be read, the workflow's name and the problems, as JSON."""
+def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, Any]], list[str]]:
+    """Whether a file could be read, the workflow's name, the problems as JSON, and the workflows that it starts."""
     try:
         text = _read(found.path)
     except OSError as error:
         unreadable = Problem(codes.UNREADABLE, f"cannot be read: {error.strerror}", found.shown)
-        return False, "", [unreadable.to_json()]
-    name, faults = check_one(text, found.shown)
-    return True, name, [fault.to_json() for fault in faults]
+        return False, "", [unreadable.to_json()], []
+    checked = check_one(text, found.shown)
+    starts = [call["workflow"] for call in (checked.compiled or {}).get("calls", ())]
+    return True, checked.name, [fault.to_json() for fault in checked.problems], starts
+
+
+def _between(looked: list[_Looked], check_one: Check) -> list[Problem]:
+    """What the definitions of each folder say of each other. Only those that others start are looked at again."""
+    problems: list[Problem] = []
+    for source in dict.fromkeys(each.found.source for each in looked if each.starts and each.found.source):
+        from engine.dsl.calls import Definition, check_calls
+
+        here = [each for each in looked if each.found.source == source]
+        wanted = {name for each in here for name in each.starts}
+        definitions = []
+        for each in here:
+            if not each.is_wrong and (each.starts or each.name in wanted):
+                text = _read(each.found.path)
+                compiled = check_one(text, each.found.shown).compiled
+                if compiled is not None:  # or it has changed meanwhile
+                    definitions.append(Definition(compiled, each.found.shown, text))
+        problems += check_calls(definitions, wrong={each.name for each in here if each.is_wrong})
+    return problems
 
 
 def _read(path: str) -> bytes:
@@ -105,6 +127,16 @@ class _Found:
     def shown(self) -> str:
         """How problems name the file."""
         return self.path.replace(os.sep, "/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A file that was checked: the workflow's name, whether it has faults, and the workflows that it starts."""
+
+    found: _Found
+    name: str
+    is_wrong: bool
+    starts: list[str]
 
 
 def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:

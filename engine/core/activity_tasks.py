@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.core import approval_tasks, carrying
+from engine.core import approval_tasks, reuse
 from engine.core.calls import call_digest, call_of, start_command
 from engine.core.contracts import CancelActivity, TaskError
 from engine.core.error_types import EXPRESSION
@@ -29,7 +29,7 @@ class ActivityKind(TaskKind):
         except UNFORESEEN as error:
             course.fail(task, TaskError(EXPRESSION, f"config: {error}", task.address))
             return
-        if carrying.taken_over(course, task, lambda: call_digest(call)):
+        if reuse.taken_over(course, task, lambda: call_digest(call)):
             return
         task.attempts = 1
         self._enter(course, task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.core import carrying
+from engine.core import reuse
 from engine.core.attempts import judge_error
 from engine.core.calls import digest_of
 from engine.core.contracts import (
@@ -45,7 +45,7 @@ class ChildKind(TaskKind):
             course.fail(task, TaskError(EXPRESSION, str(error), task.address))
             return
         if task.attempts == 0:
-            if carrying.taken_over(course, task, lambda: _digest(course, key, inputs)):
+            if reuse.taken_over(course, task, lambda: _digest(course, key, inputs)):
                 return
             course.floor.enter(task, "RUNNING")
             if task.plan.timeout is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.core import reuse
 from engine.core.contracts import Json
 from engine.core.frames import Frame, Task
 from engine.core.kind import TaskKind
@@ -39,6 +40,8 @@ class GroupKind(CompositeKind):
 
     def launch(self, course: Course, task: Task) -> None:
         """Open its one frame."""
+        if reuse.whole_taken_over(course, task):
+            return
         self.enter(course, task)
         course.open(task, 0, {})
 
@@ -52,7 +55,7 @@ class GroupKind(CompositeKind):
             course.fail(task, frame.error)
         else:
             course.complete(task, result, frame=frame)
-        thin_out(frame)
+            thin_out(frame)
 
 
 def block_result(frame: Frame) -> Json:
@@ -71,13 +74,14 @@ def retire(course: Course, frame: Frame) -> None:
     run = course.run
     if not frame.block.undoable and run.kept + len(frame.tasks) > KEPT_TASKS:
         del owner.frames[frame.index]
+        frame.tasks = []  # they know the frame: without them nothing has to be searched for as garbage
         return
     run.kept += len(frame.tasks)
     thin_out(frame)
 
 
 def thin_out(frame: Frame) -> None:
-    """Nobody reads the outputs of its tasks any more, but for compensations."""
+    """Nobody reads the outputs of its tasks any more, unless compensations do."""
     wanted = frame.block.undo_reads
     for task in frame.tasks:
         if task.plan.id not in wanted:

@@ -16,6 +16,7 @@ from engine.core.frames import Frame, Task
 from engine.core.gates import Gate, Ticket
 from engine.core.kind import TaskKind
 from engine.core.plan import FINALLY, TASKS, Plan
+from engine.core.reuse import Carrier
 from engine.core.run_state import Cut, RunState
 from engine.core.signal_tasks import Listeners
 from engine.core.task_plan import Kind
@@ -26,12 +27,15 @@ from engine.core.work import Part
 class Course:
     """One run under way. `hold` keeps everything that waits for a place from being launched."""
 
-    def __init__(self, plan: Plan, run: RunState, gate: Gate, kinds: Mapping[Kind, TaskKind]) -> None:
+    def __init__(
+        self, plan: Plan, run: RunState, gate: Gate, kinds: Mapping[Kind, TaskKind], carrier: Carrier
+    ) -> None:
         self.plan = plan
         self.run = run
         self.floor = Floor(run, gate)
         self.values = Values(plan, run)
         self.kinds = kinds
+        self.carrier = carrier
         self.listeners = Listeners()
         self.hold = False
 
@@ -98,6 +102,8 @@ class Course:
         if ticket.plan.slot is not None and ticket.stage != "granted" and slots.must_queue(self, ticket):
             return
         ticket.started_at = self.floor.now
+        if ticket.stage == "granted":
+            ticket.stage = ""
         self.kinds[ticket.plan.kind].launch(self, ticket)
         if ticket.holds and not ticket.in_flight:
             ticket.gate.free(ticket)
@@ -105,7 +111,7 @@ class Course:
     def open(self, task: Task, index: int, locals: dict[str, Json]) -> Frame:
         """A new pass through the body of a composite."""
         self.floor.steps += 1
-        frame = task.frames[index] = Frame.inside(task, index, locals)
+        frame = Frame.inside(task, index, locals)
         for plan in frame.block.free:
             self.look(frame.tasks[plan.position])
         return frame

@@ -64,6 +64,9 @@ class Floor:
         """A compensation is over: nobody waits for it but the unwinding that it belongs to."""
         self._leave(task)
         self.move(task, status)
+        assert task.undone is not None
+        self._run.order += 1
+        task.undone.undo_order = self._run.order
 
     def _leave(self, task: Task) -> None:
         if task.holds:

@@ -6,6 +6,7 @@ A `Task` is one task in one frame: what the run remembers of it, and where it st
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 from engine.core.block import Block
@@ -22,7 +23,8 @@ Of a child: the pause before the next attempt."""
 class Task(Ticket):
     """How one task stands.
 
-    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1.
+    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1;
+    `undo_order` is that of its compensation.
     `acted`: its work was done, whatever became of the task (what a later undo asks for).
     `stopping`: it was asked to end; `doom` is what it fails with then (None: it is CANCELLED).
     `timer` and `limit` are the names of its open timers: that of its next step, that of its whole time.
@@ -31,44 +33,40 @@ class Task(Ticket):
     task that it belongs to.
     """
 
-    __slots__ = (
-        "acted",
-        "address",
-        "approval_id",
-        "attempts",
-        "blocked",
-        "blocked_by_failure",
-        "cached_from",
-        "child_id",
-        "compensation",
-        "compensation_error",
-        "completed",
-        "correlation",
-        "deadlines",
-        "doom",
-        "error",
-        "failed",
-        "failed_upstream",
-        "finished_at",
-        "frame",
-        "frames",
-        "group",
-        "limit",
-        "missing",
-        "order",
-        "outputs",
-        "plan",
-        "reused_from",
-        "skip_reason",
-        "stage",
-        "started_at",
-        "status",
-        "stopping",
-        "timer",
-        "undo",
-        "undone",
-        "work",
-    )
+    # What every task begins with stands here, once for all: a map makes thousands of them.
+    status: TaskStatus = "PENDING"
+    skip_reason: SkipReason | None = None
+    failed_upstream = False
+    attempts = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+    error: TaskError | None = None
+    outputs: Json = None
+    order = 0
+    acted = False
+    stopping = False
+    doom: TaskError | None = None
+    stage: Stage = ""
+    approval_id = ""
+    deadlines = 0
+    timer = ""
+    limit = ""
+    group = ""
+    cached_from = ""
+    reused_from = ""
+    child_id = ""
+    correlation: str | None = None
+    compensation: Literal["", "DONE", "FAILED"] = ""
+    compensation_error: TaskError | None = None
+    undo_order = 0
+    work: Json = None
+    frames: dict[int, Frame] = MappingProxyType({})  # type: ignore[assignment]  # `Frame.inside` makes room
+    undo: Task | None = None
+    # What is known of those that it depends on; see `scope.py`.
+    completed = 0
+    failed = 0
+    blocked = 0
+    blocked_by_failure = 0
 
     def __init__(self, plan: TaskPlan, frame: Frame, undone: Task | None = None) -> None:
         super().__init__((*frame.key, plan.position + frame.block.base), frame.gate)
@@ -76,39 +74,7 @@ class Task(Ticket):
         self.frame = frame
         self.undone = undone
         self.address: str = frame.prefix + plan.id
-        self.status: TaskStatus = "PENDING"
-        self.skip_reason: SkipReason | None = None
-        self.failed_upstream = False
-        self.attempts = 0
-        self.started_at: float | None = None
-        self.finished_at: float | None = None
-        self.error: TaskError | None = None
-        self.outputs: Json = None
-        self.order = 0
-        self.acted = False
-        self.stopping = False
-        self.doom: TaskError | None = None
-        self.stage: Stage = ""
-        self.approval_id = ""
-        self.deadlines = 0
-        self.timer = ""
-        self.limit = ""
-        self.group = ""
-        self.cached_from = ""
-        self.reused_from = ""
-        self.child_id = ""
-        self.correlation: str | None = None
-        self.compensation: Literal["", "DONE", "FAILED"] = ""
-        self.compensation_error: TaskError | None = None
-        self.work: Json = None
-        self.frames: dict[int, Frame] = {}
-        self.undo: Task | None = None
-        # What is known of those that it depends on; see `scope.py`.
         self.missing = len(plan.predecessors)
-        self.completed = 0
-        self.failed = 0
-        self.blocked = 0
-        self.blocked_by_failure = 0
 
     @property
     def in_flight(self) -> bool:
@@ -164,7 +130,7 @@ class Frame:
 
     @classmethod
     def inside(cls, owner: Task, index: int, locals: dict[str, Json]) -> Frame:
-        """A pass through the body of a composite."""
+        """A pass through the body of a composite, which has it from now on."""
         plan = owner.plan
         block = plan.body
         assert block is not None
@@ -175,6 +141,9 @@ class Frame:
             frame = cls(block, owner.gate, f"{owner.address}[{index}].", (*owner.key, index))
         frame.owner = owner
         frame.index = index
+        if not owner.frames:
+            owner.frames = {}
+        owner.frames[index] = frame
         frame.locals = locals
         return frame
 

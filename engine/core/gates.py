@@ -17,14 +17,13 @@ Key: TypeAlias = tuple[int, ...]
 class Ticket:
     """Something that may be in flight: a task, its compensation, a slice. It takes `weight` places while it `holds` them."""
 
-    __slots__ = ("gate", "holds", "key", "waiting", "weight")
+    weight = 1
+    waiting = False
+    holds = False
 
-    def __init__(self, key: Key, gate: Gate, weight: int = 1) -> None:
+    def __init__(self, key: Key, gate: Gate) -> None:
         self.key = key
         self.gate = gate
-        self.weight = weight
-        self.waiting = False
-        self.holds = False
 
 
 class Gate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.core import reuse
 from engine.core.composites import CompositeKind, block_result, retire
 from engine.core.contracts import Json, TaskError
 from engine.core.error_types import EXPRESSION, LOOP_EXHAUSTED
@@ -21,6 +22,8 @@ class LoopKind(CompositeKind):
 
     def launch(self, course: Course, task: Task) -> None:
         """Work out the first state, and open the first iteration."""
+        if reuse.whole_taken_over(course, task):
+            return
         loop = _loop(task)
         try:
             state = mapping(loop.state.render(course.names(task)), "state")

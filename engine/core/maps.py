@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.core import slices, unwinding
+from engine.core import reuse, slices, unwinding
 from engine.core.composites import CompositeKind, block_result, retire
 from engine.core.contracts import Json, SliceEnded, TaskError
 from engine.core.error_types import EXPRESSION, ITEMS_FAILED, MAP_TOO_LARGE, OUTPUTS
@@ -28,11 +28,13 @@ class MapKind(CompositeKind):
 
     def launch(self, course: Course, task: Task) -> None:
         """Work out the items; open the first, or cut the map into slices."""
-        plan = plan_of(task)
         part = slices.own_part(course, task)
         if part is not None:
             self._begin(course, task, MapWork(part.items, first=part.offset, tolerated=len(part.items)))
             return
+        if reuse.whole_taken_over(course, task):
+            return
+        plan = plan_of(task)
         try:
             items = listed(plan.items.render(course.names(task)), "items")
         except UNFORESEEN as error:
@@ -153,6 +155,11 @@ class MapKind(CompositeKind):
             index, item = work.first + work.opened, work.items[work.opened]
             work.items[work.opened] = None  # from now on its frame has it
             work.opened += 1
+            carried = reuse.item_taken_over(course, task, index, item)
+            if carried is not None:
+                work.results[index - work.first] = carried.outputs
+                work.completed += 1
+                continue
             course.open(task, index, {plan.name: item, f"{plan.name}_index": index})
 
     def _closed(self, course: Course, task: Task) -> bool:
@@ -168,8 +175,10 @@ class MapKind(CompositeKind):
             task.outputs = results
             course.floor.end(task, "CANCELLED" if task.stopping else "COMPLETED")
         elif task.stopping:
+            task.outputs = results  # nobody in the run reads them; a rerun may take over what is there
             course.cancelled(task)
         elif work.failed > work.tolerated:
+            task.outputs = results
             course.fail(task, _too_many(task, work))
         else:
             task.acted = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine.core import reuse
+from engine.core.calls import digest_of
 from engine.core.contracts import TaskError
 from engine.core.error_types import EXPRESSION
 from engine.core.frames import Task
@@ -41,6 +43,9 @@ class WaitKind(TaskKind):
                 left = seconds(plan.duration.render(course.names(task)) if plan.duration else 0)
         except UNFORESEEN as error:
             course.fail(task, TaskError(EXPRESSION, str(error), task.address))
+            return
+        told = plan.until if plan.until is not None else plan.duration
+        if reuse.taken_over(course, task, lambda: digest_of(told and told.render(course.names(task)))):
             return
         if left <= 0:
             course.complete(task, {})

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from engine.core.block import Block
 from engine.core.contracts import Json
-from engine.core.plan_reading import HUMAN_APPROVAL, Reader
+from engine.core.plan_reading import HUMAN_APPROVAL, Reader, outside_reads
 from engine.core.task_plan import JudgedExpression, Kind, Lookup, TaskPlan, Value
 from engine.dsl.digests import task_digest
 from engine.dsl.templates import Renderer
@@ -75,6 +75,7 @@ class Plan:
             self.positions |= {task.id: base + task.position for task in block.tasks}
         self.signals = frozenset(reader.signals)
         self.slice_block = lru_cache(maxsize=16)(self._slice_block)
+        self.reads_of = lru_cache(maxsize=None)(self._reads_of)
         self.digest_of = lru_cache(maxsize=None)(self._digest_of)
 
     def phase(self, phase: int) -> range:
@@ -91,6 +92,10 @@ class Plan:
                 raise KeyError(path)
             task = task.body.tasks[task.body.positions[name]]
         return task
+
+    def _reads_of(self, path: str) -> list[str]:
+        """What a composite reads from outside of it."""
+        return outside_reads(self.task_at(path).source, self.exprs)
 
     def _slice_block(self, path: str) -> Block:
         """A block of one task, the map of that static path: what a slice of it runs."""

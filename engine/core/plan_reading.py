@@ -24,9 +24,10 @@ from engine.core.task_plan import (
     TaskPlan,
     Value,
 )
-from engine.dsl.templates import Renderer
+from engine.dsl.templates import Renderer, expressions_in
 
 HUMAN_APPROVAL: Final = "human_approval"
+_ATTEMPT: Final = frozenset({"result", "attempt", "error", "task"})
 _NO_TASK: Final[dict[str, Any]] = {"type": "activity", "name": "", "depends_on": ()}
 
 
@@ -177,6 +178,31 @@ class Reader:
             entry = self._exprs[raw["$expr"]]
             return JudgedExpression(entry, tuple(entry["refs"]))
         return JudgedExpression(raw, ())
+
+
+def outside_reads(task: Mapping[str, Any], exprs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names that a task, and all inside of it, reads of what stands outside; sorted."""
+    return sorted(_reads(task, exprs))
+
+
+def _reads(task: Mapping[str, Any], exprs: Sequence[Mapping[str, Any]]) -> set[str]:
+    inner = task.get("tasks") or ()
+    plain = {key: value for key, value in task.items() if key != "tasks"}
+    refs = {ref for index in expressions_in(plain) for ref in exprs[index]["refs"]}
+    for each in inner:
+        refs |= _reads(each, exprs)
+    own = set(_ATTEMPT)
+    if task["type"] == "map":
+        name = task.get("as") or "item"
+        own |= {name, f"{name}_index"}
+    elif task["type"] == "loop":
+        own |= {"state", "iteration"}
+    ids = {each["id"] for each in inner}
+    return {
+        ref
+        for ref in refs
+        if (ref.split(".")[1] not in ids if ref.startswith("tasks.") else ref.split(".")[0] not in own)
+    }
 
 
 def _kind(task: Mapping[str, Any]) -> Kind:

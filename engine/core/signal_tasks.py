@@ -8,7 +8,8 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from engine.core import carrying
+from engine.core import reuse
+from engine.core.addresses import static_path
 from engine.core.calls import digest_of
 from engine.core.contracts import Json, SignalReceived, TaskError
 from engine.core.error_types import EXPRESSION
@@ -62,7 +63,7 @@ class SignalKind(TaskKind):
         except UNFORESEEN as error:
             course.fail(task, TaskError(EXPRESSION, f"correlation: {error}", task.address))
             return
-        if carrying.taken_over(course, task, lambda: digest_of([plan.name, task.correlation])):
+        if reuse.taken_over(course, task, lambda: digest_of([plan.name, task.correlation])):
             return
         course.floor.enter(task, "WAITING")
         kept = next((signal for signal in course.run.signals if _fits(task, signal)), None)
@@ -83,7 +84,7 @@ def received(course: Course, event: SignalReceived) -> None:
     task = _addressee(course, event)
     if task is not None and task.status in TASK_ENDS:
         return
-    if task is None and not event.task and event.name not in course.plan.signals:
+    if task is None and not _wanted(course, event):
         return
     if len(run.signals) >= KEPT and (task is None or task.status != "WAITING"):
         return
@@ -107,6 +108,16 @@ def _addressee(course: Course, event: SignalReceived) -> Task | None:
         return course.listeners.next(event.name, event.correlation)
     found = course.find(event.task)
     return found if found is not None and found.plan.kind == "signal" else None
+
+
+def _wanted(course: Course, event: SignalReceived) -> bool:
+    """Whether a task that is still to come may want a signal."""
+    if not event.task:
+        return event.name in course.plan.signals
+    try:
+        return course.plan.task_at(static_path(event.task)).kind == "signal"
+    except KeyError:
+        return False
 
 
 def _fits(task: Task, signal: Json) -> bool:

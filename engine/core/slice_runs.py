@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.core import unwinding
+from engine.core.addresses import static_path
 from engine.core.contracts import FinishSlice, Json, Slice
 from engine.core.frames import Frame, Task
 from engine.core.maps import brief
@@ -34,7 +35,7 @@ def begin(course: Course, part: Slice) -> None:
     task.status, task.order = "COMPLETED", 1
     task.work = MapWork([])
     for index, body in part.undo.items():
-        task.frames[int(index)] = frame_from_json(task, int(index), body)
+        frame_from_json(task, int(index), body)
     frame.left = 0
     course.run.unwinding = unwinding.begin(course, frame)
 
@@ -59,11 +60,6 @@ def finish(course: Course) -> FinishSlice:
         undo=undo or None,
         ended=course.run.ended,
     )
-
-
-def static_path(address: str) -> str:
-    """An address without its indices."""
-    return ".".join(part.partition("[")[0] for part in address.split("."))
 
 
 def _finish_undo(task: Task) -> FinishSlice:

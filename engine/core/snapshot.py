@@ -91,7 +91,7 @@ def _task(task: Task) -> dict[str, Json]:
         "outputs": task.outputs,
         "order": task.order,
     }
-    for name in ("cached_from", "reused_from", "compensation", "child_id"):
+    for name in ("cached_from", "reused_from", "compensation", "undo_order", "child_id"):
         if value := getattr(task, name):
             told[name] = value
     if task.compensation_error is not None:

@@ -48,6 +48,7 @@ _TASK: Final[tuple[tuple[str, Json], ...]] = (
     ("child_id", ""),
     ("correlation", None),
     ("compensation", ""),
+    ("undo_order", 0),
 )
 _TASK_ERRORS: Final = ("error", "doom", "compensation_error")
 _WORK: Final[dict[str, Callable[[dict[str, Any], Task], Any]]] = {
@@ -171,7 +172,7 @@ def _restore_task(task: Task, changed: dict[str, Any]) -> None:
     if "work" in changed:
         task.work = _WORK[task.plan.kind](changed["work"], task)
     for index, body in (changed.get("frames") or {}).items():
-        task.frames[int(index)] = frame_from_json(task, int(index), body)
+        frame_from_json(task, int(index), body)
     if "undo" in changed:
         task.undo = undo_of(task)
         _restore_task(task.undo, changed["undo"])

@@ -55,6 +55,7 @@ from engine.core.frames import Task
 from engine.core.gates import Gate
 from engine.core.kinds import KINDS
 from engine.core.plan import FINALLY, ON_FAILURE, TASKS, Plan
+from engine.core.reuse import CARRIER, Carrier
 from engine.core.run_state import OVER, UNSTARTED, RunState, start_from_json
 from engine.core.state_json import run_to_json
 from engine.core.states import check_run
@@ -79,8 +80,10 @@ class Brain:
         state: dict[str, Any] | None = None,
         *,
         in_flight: int = IN_FLIGHT,
+        carrier: Carrier = CARRIER,
     ) -> None:
         self._plan = compiled if isinstance(compiled, Plan) else Plan(compiled)
+        self._carrier = carrier
         self._limit = min(self._plan.max_concurrency or in_flight, in_flight)
         start = None if state is None or state["start"] is None else start_from_json(state["start"])
         self._set_up(start)
@@ -95,7 +98,7 @@ class Brain:
             run.frames = [slice_runs.frame_of(self._plan, start.slice, gate)]
         run.start = start
         self._run = run
-        self._course = Course(self._plan, run, gate, KINDS)
+        self._course = Course(self._plan, run, gate, KINDS, self._carrier)
         self._floor = self._course.floor
 
     # --- the outside ----------------------------------------------------------------------------------------------
@@ -459,7 +462,8 @@ class Brain:
         else:
             status = "WAITING" if self._floor.open and self._floor.gate.used == 0 else "RUNNING"
         if status != run.status:
-            if run.status == "PENDING" and status not in ("RUNNING", "QUEUED"):
+            direct = status in ("QUEUED", "RUNNING", "PAUSED", "CANCELLED")
+            if run.status in ("PENDING", "QUEUED") and not direct:
                 self._step("RUNNING")
             self._step(status)
 

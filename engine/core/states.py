@@ -68,7 +68,6 @@ RUN_TRANSITIONS: tuple[Transition, ...] = (
     Transition("PENDING", "CANCELLED", "cancelled before it started"),
     Transition("QUEUED", "RUNNING", "the group has room"),
     Transition("QUEUED", "PAUSED", "somebody paused it while it was queued"),
-    Transition("QUEUED", "WAITING", "the group has room, and all it has to do is to wait"),
     Transition("QUEUED", "CANCELLED", "cancelled while it was queued, or `on_conflict` wants no queue"),
     Transition("RUNNING", "WAITING", "nothing runs, and an approval, a timer, a signal or a slot is awaited"),
     Transition("WAITING", "RUNNING", "what it waited for has come"),

@@ -1,12 +1,14 @@
 """The task executor: commands of the brain become calls to Temporal, and what comes of them becomes events.
 
-Retry policies and timeouts are handed to Temporal.  Nothing here knows a definition's meaning.
+Retry policies and timeouts are handed to Temporal; children and slices are `family.py`'s.  Nothing here knows a
+definition's meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -26,6 +28,7 @@ from temporalio.exceptions import (
 from temporalio.workflow import ActivityCancellationType
 
 from engine.core.contracts import (
+    AcquireSlot,
     ActivityCall,
     ActivityCancelled,
     ActivityCompleted,
@@ -34,23 +37,40 @@ from engine.core.contracts import (
     ApprovalRequested,
     ApprovalResolved,
     CancelActivity,
+    CancelChild,
+    CancelSlice,
     CancelTimer,
     CloseApproval,
     Command,
     Event,
     FinishRun,
+    FinishSlice,
     Json,
     Judgement,
+    ReleaseSlot,
     RequestApproval,
     RetryPolicy,
+    RunStart,
+    SlotGranted,
+    SlotRefused,
     StartActivity,
+    StartChild,
+    StartSlice,
     StartTimer,
     TaskError,
+    TellFamily,
     TimerFired,
 )
-
-REQUEST_APPROVAL: Final = "pinflow.request_approval"
-CLOSE_APPROVAL: Final = "pinflow.close_approval"
+from engine.core.family import Family
+from engine.core.run_state import error_from_json
+from engine.core.wire import (
+    ACQUIRE_SLOT,
+    CLOSE_APPROVAL,
+    EXTERNAL,
+    MARK,
+    RELEASE_SLOT,
+    REQUEST_APPROVAL,
+)
 
 LOCAL_BY_DEFAULT: Final = frozenset({"http_request", "python_function"})
 """Activity types that every worker has; one that a worker lacks would fail the workflow task again and again."""
@@ -74,9 +94,8 @@ INLINE_BYTES: Final = 1_000_000
 """Arguments that one workflow task may carry itself. Temporal ends a run whose task answers with more than 4 MiB."""
 SMALL: Final = 1_024
 """Bytes below which an argument stays where it is: a reference is hardly smaller."""
-MARK: Final = "pinflow"
-EXTERNAL: Final = b"external"
-"""The mark that has payload storage keep a payload outside of the history, whatever its size."""
+LONG: Final = 600.0
+"""Seconds an activity may take at most to be waited for before a fresh history begins."""
 
 _REQUEST_TIMEOUT: Final = timedelta(seconds=30)
 _UNTIL_DONE: Final = TemporalRetryPolicy(
@@ -90,9 +109,13 @@ News: TypeAlias = Callable[[], Event | None]
 class TaskExecutor:
     """Performs the commands of one run. `deliver` is called, inside the workflow, with each piece of news."""
 
-    def __init__(self, execution_id: str, deliver: Callable[[News], None]) -> None:
-        self._execution_id = execution_id
+    def __init__(self, start: RunStart, definition: RawValue, deliver: Callable[[News], None]) -> None:
+        self._execution_id = start.execution_id
         self._deliver = deliver
+        self._family = Family(start, definition, deliver, self.workflow_task_began)
+        self._calls = 0
+        self._long = 0
+        self._asking: dict[str, workflow.ActivityHandle[Any]] = {}
         self._activities: dict[str, workflow.ActivityHandle[Any]] = {}
         self._unwanted: set[str] = set()
         self._timers: dict[str, asyncio.Future[None]] = {}
@@ -104,8 +127,18 @@ class TaskExecutor:
         """Anything but the end of a local activity reaches us in a new workflow task only: the clock starts again."""
         self._opened = workflow.time()
 
+    @property
+    def under_way(self) -> int:
+        """What must be back before a fresh history begins; children and slices need not, nor timers."""
+        return self._calls + self._family.settling
+
+    @property
+    def long_work(self) -> bool:
+        """Whether an activity is out that may take longer than anybody should wait for it."""
+        return self._long > 0
+
     def perform(self, command: Command) -> None:
-        """Have a command under way. `FinishRun` is the driver's own."""
+        """Have a command under way. `FinishRun` and `FinishSlice` are the driver's own."""
         match command:
             case StartActivity():
                 self._start(command)
@@ -124,8 +157,31 @@ class TaskExecutor:
                 self._request(command)
             case CloseApproval():
                 self._close(command)
-            case FinishRun():
+            case StartChild():
+                self._family.start_child(command)
+            case CancelChild():
+                self._family.cancel_child(command)
+            case StartSlice():
+                self._family.start_slice(command)
+            case CancelSlice():
+                self._family.cancel_slice(command)
+            case TellFamily():
+                self._family.tell(command)
+            case AcquireSlot():
+                self._acquire(command)
+            case ReleaseSlot():
+                self._release(command)
+            case FinishRun() | FinishSlice():
                 raise AssertionError("the end of a run is performed by its driver")
+
+    def _count(self, handle: Any, *, long: bool = False) -> None:
+        def back(_: Any) -> None:
+            self._calls -= 1
+            self._long -= long
+
+        self._calls += 1
+        self._long += long
+        handle.add_done_callback(back)
 
     # --- activities -----------------------------------------------------------------------------------------------
 
@@ -133,6 +189,7 @@ class TaskExecutor:
         local = lost == 0 and runs_locally(command) and workflow.time() - self._opened < LOCAL_WORK
         handle = self._start_locally(command) if local else self._start_on_a_worker(command)
         self._activities[command.task] = handle
+        self._count(handle, long=min(command.timeout or math.inf, command.total_timeout or math.inf) > LONG)
         handle.add_done_callback(partial(self._ended, command, local, lost))
 
     def _start_locally(self, command: StartActivity) -> workflow.ActivityHandle[Any]:
@@ -183,10 +240,11 @@ class TaskExecutor:
         if self._activities.get(command.task) is handle:
             del self._activities[command.task]
         at = workflow.time()
-        error = _error_of(handle)
+        error = error_of(handle)
         if error is None:
             said = handle.result()
-            return ActivityCompleted(command.task, ActivityOutcome(said["result"], said["attempt"]), at)
+            outcome = ActivityOutcome(said["result"], said["attempt"], said.get("cached_from") or "")
+            return ActivityCompleted(command.task, outcome, at)
         if is_cancelled_exception(error):
             return ActivityCancelled(command.task, at)
         if _worker_was_lost(error):
@@ -213,6 +271,7 @@ class TaskExecutor:
             activity_id=command.task,
             summary=command.summary or None,
         )
+        self._count(handle)
         handle.add_done_callback(partial(self._requested, command))
 
     def _requested(self, command: RequestApproval, handle: Any) -> None:
@@ -220,7 +279,7 @@ class TaskExecutor:
 
         def news() -> Event:
             at = workflow.time()
-            error = _error_of(handle)
+            error = error_of(handle)
             if error is None:
                 made = handle.result()
                 return ApprovalRequested(
@@ -248,6 +307,7 @@ class TaskExecutor:
             activity_id=f"{command.task}.close",
             summary=f"{command.task}: {command.why}",
         )
+        self._count(handle)
         handle.add_done_callback(partial(self._closed, command))
 
     def _closed(self, command: CloseApproval, handle: Any) -> None:
@@ -255,7 +315,7 @@ class TaskExecutor:
 
         def news() -> Event:
             at = workflow.time()
-            if _error_of(handle) is not None:
+            if error_of(handle) is not None:
                 # Nothing but a bug gets here (it is tried for ever); the row is closed with the run at the latest.
                 outcome: Any = "CANCELLED" if command.why == "cancelled" else "TIMED_OUT"
                 return ApprovalResolved(command.task, command.approval_id, outcome, [], at)
@@ -264,6 +324,63 @@ class TaskExecutor:
             )
 
         self._deliver(news)
+
+    # --- slots of concurrency groups ------------------------------------------------------------------------------
+
+    def _acquire(self, command: AcquireSlot) -> None:
+        body = {
+            "execution_id": self._execution_id,
+            "task": command.task,
+            "group": command.group,
+            "limit": command.limit,
+            "on_conflict": command.on_conflict,
+        }
+        handle = workflow.start_activity(
+            ACQUIRE_SLOT,
+            body,
+            start_to_close_timeout=_REQUEST_TIMEOUT,
+            retry_policy=_UNTIL_DONE,
+            activity_id=f"{command.task}#acquire",
+            summary=f"a slot of {command.group}",
+        )
+        self._asking[command.task] = handle
+        self._count(handle)
+        handle.add_done_callback(partial(self._acquired, command))
+
+    def _acquired(self, command: AcquireSlot, handle: Any) -> None:
+        self.workflow_task_began()
+        if self._asking.get(command.task) is handle:
+            del self._asking[command.task]
+
+        def news() -> Event | None:
+            at = workflow.time()
+            error = error_of(handle)
+            if error is not None:
+                return SlotRefused(command.task, failure(error, RetryPolicy())[0], at)
+            standing = handle.result()["standing"]
+            if standing == "WAITING":  # a signal says when
+                return None
+            if standing == "HELD":
+                return SlotGranted(command.task, at)
+            return SlotRefused(command.task, _slot_refusal(standing, command), at)
+
+        self._deliver(news)
+
+    def _release(self, command: ReleaseSlot) -> None:
+        asking = self._asking.get(command.task)
+        if asking is not None:  # what is still being asked for cannot be given back yet
+            asking.add_done_callback(lambda _: self._release(command))
+            return
+        handle = workflow.start_activity(
+            RELEASE_SLOT,
+            {"execution_id": self._execution_id, "task": command.task},
+            start_to_close_timeout=_REQUEST_TIMEOUT,
+            retry_policy=_UNTIL_DONE,
+            activity_id=f"{command.task}#release",
+            summary=f"gives back its slot of {command.group}",
+        )
+        self._count(handle)
+        handle.add_done_callback(lambda _: self.workflow_task_began())
 
     # --- timers ---------------------------------------------------------------------------------------------------
 
@@ -358,7 +475,30 @@ def call_to_json(call: ActivityCall) -> dict[str, Json]:
         body["success_when"] = _judgement_to_json(call.success_when)
     if call.retry_when is not None:
         body["retry_when"] = _judgement_to_json(call.retry_when)
+    if call.secrets:
+        body["secrets"] = call.secrets
+    if call.cache is not None:
+        body["cache"] = call.cache
     return body
+
+
+def slot_news(body: Mapping[str, Any], at: float) -> SlotGranted | SlotRefused:
+    """The event in a `slot` signal. Raises KeyError or TypeError if it is none."""
+    if body.get("granted"):
+        return SlotGranted(str(body["task"]), at)
+    error = error_from_json(body["error"])
+    assert error is not None
+    return SlotRefused(str(body["task"]), error, at)
+
+
+def _slot_refusal(standing: str, command: AcquireSlot) -> TaskError:
+    group = f"the concurrency group {command.group!r}"
+    if standing == "SKIPPED":
+        return TaskError("CONCURRENCY_SKIPPED", f"{group} is full, and `on_conflict` is skip", command.task)
+    if standing == "DEADLOCK":
+        why = f"waiting for {group} would be a deadlock: who holds it waits for what this run holds"
+        return TaskError("CONCURRENCY_DEADLOCK", why, command.task)
+    return TaskError("RUN_IS_OVER", "the run has ended as far as its row says", command.task)
 
 
 def _judgement_to_json(judgement: Judgement) -> dict[str, Json]:
@@ -384,7 +524,8 @@ def _details(error: ApplicationError) -> tuple[Json, int]:
     return (first if len(error.details) == 1 else list(error.details) or None), 1
 
 
-def _error_of(handle: Any) -> BaseException | None:
+def error_of(handle: Any) -> BaseException | None:
+    """How an activity failed, None if it did not."""
     try:
         error: BaseException | None = handle.exception()
     except BaseException as cancelled:  # a handle that was cancelled raises instead of telling

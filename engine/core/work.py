@@ -13,12 +13,11 @@ from engine.core.gates import Gate, Key, Ticket
 class Part(Ticket):
     """A slice of a cut map: `count` items from `offset` on, run by a workflow of its own (or undone by one)."""
 
-    __slots__ = ("count", "offset", "stopping", "task")
-
     def __init__(self, task: Task, offset: int, count: int, weight: int) -> None:
         key: Key = (*task.key, offset)
         gate: Gate = task.gate
-        super().__init__(key, gate, weight)
+        super().__init__(key, gate)
+        self.weight = weight
         self.task = task
         self.offset = offset
         self.count = count

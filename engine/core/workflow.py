@@ -9,41 +9,73 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
-from temporalio.api.sdk.v1 import ExternalStorageReference
 from temporalio.common import RawValue, RetryPolicy
-from temporalio.converter import JSONProtoPayloadConverter
 from temporalio.exceptions import ApplicationError
 
-from engine.core.contracts import CancelRequested, Command, FinishRun, Json, RunStart, Started, TaskError
+from engine.core import contracts
+from engine.core.contracts import (
+    CancelRequested,
+    Command,
+    Event,
+    FinishRun,
+    FinishSlice,
+    Json,
+    PauseRequested,
+    ResumeRequested,
+    RunStart,
+    SignalReceived,
+    Started,
+    TaskError,
+)
 from engine.core.plan import Plan
-from engine.core.run_state import error_to_json, start_from_json
+from engine.core.run_state import error_from_json, error_to_json, start_from_json, start_to_json
 from engine.core.state_machine import Brain
-from engine.core.task_executor import MARK, News, TaskExecutor, resolution
+from engine.core.states import TASK_ENDS
+from engine.core.task_executor import News, TaskExecutor, error_of, failure, resolution, slot_news
+from engine.core.wire import (
+    APPROVAL_SIGNAL,
+    CANCEL_SIGNAL,
+    DEFINITION,
+    INLINE,
+    MARK,
+    OPEN_RUN,
+    PAUSE_SIGNAL,
+    RECORD_RUN,
+    RECORD_TASKS,
+    RESUME_SIGNAL,
+    SIGNAL_SIGNAL,
+    SLOT_SIGNAL,
+    SNAPSHOT_QUERY,
+    definition_reference,
+    large,
+    payload,
+)
 
-SNAPSHOT_QUERY: Final = "pinflow.snapshot"
-APPROVAL_SIGNAL: Final = "pinflow.approval"
-CANCEL_SIGNAL: Final = "pinflow.cancel"
-RECORD_RUN: Final = "pinflow.record_run"
 INTERNAL: Final = "INTERNAL"
 
-# The marks (with `MARK` of the task executor) and the driver's name are those of the payload storage; histories carry them, so they are fixed for ever.
-_DEFINITION: Final = b"definition"
-_INLINE: Final = b"inline"
-_DRIVER: Final = "registry"
-
 ANSWER_BYTES: Final = 2_000_000
-"""Above it, a snapshot leaves out the outputs: Temporal carries answers of 4 MiB at most."""
+"""Above it, a snapshot leaves out the outputs, and then tasks: Temporal carries answers of 4 MiB at most."""
+SMALL: Final = 1_024
+"""Bytes of a record or a slice's result that stand in a history themselves."""
 CALM_EVENTS: Final = 2_000
 """Events since the last fresh start before a new one is thought of, so that a run can never only begin anew."""
-DRAIN_EVENTS: Final = 10_000
-"""Events from which on nothing new is started until a fresh start is possible. Temporal's end is at 51,200."""
+DRAIN_EVENTS: Final = 4_800
+"""Events that a history may come to by what is under way: nothing new is started until a fresh start is possible."""
+EVENTS_BACK: Final = 5
+"""Events at most for the end of one activity: started, completed, and a workflow task of its own."""
+LONG_DRAIN_EVENTS: Final = 20_000
+"""The same while an activity is out that nobody should wait for. Temporal's end is at 51,200."""
+OLD_DRAIN_EVENTS: Final = 10_000
+"""As it was before `SHORT_HISTORIES`: runs of then go on as they began."""
+SHORT_HISTORIES: Final = "short-histories"
 
 
 @workflow.defn(dynamic=True, sandboxed=False)
@@ -53,15 +85,16 @@ class WorkflowEngineWorkflow:
     def __init__(self) -> None:
         self._brain: Brain | None = None
         self._news: deque[News] = deque()
-        self._finish: FinishRun | None = None
+        self._finish: FinishRun | FinishSlice | None = None
         self._executor: TaskExecutor | None = None
         self._cancel_seen = False
         self._began_with = 0
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
-        """Until the run ends; its result are the run's outputs."""
+        """Until the run ends; its result are the run's outputs, that of a slice what its run needs of it."""
         start: RunStart | None = None
+        finish: FinishRun | FinishSlice | None
         try:
             start = start_from_json(_json(args[1].payload))
             await self._drive(start, args)
@@ -72,7 +105,11 @@ class WorkflowEngineWorkflow:
         except Exception as error:
             # A bug of ours. Raised as it is, it would fail the workflow task again and again, for ever.
             workflow.logger.exception("the engine failed")
-            finish = FinishRun("FAILED", None, TaskError(INTERNAL, f"{type(error).__name__}: {error}"[:2000]))
+            finish = _broken(start, TaskError(INTERNAL, f"{type(error).__name__}: {error}"[:2000]))
+        if isinstance(finish, FinishSlice):
+            assert start is not None
+            await self._record_slice(start)
+            return large(_slice_result(finish), SMALL)
         if start is not None:
             await self._record(start.execution_id, finish)
         return self._end(finish)
@@ -82,26 +119,63 @@ class WorkflowEngineWorkflow:
     @workflow.signal(name=APPROVAL_SIGNAL)
     def approval(self, body: RawValue) -> None:
         """An approval request was resolved, or escalated: `{task, approval_id, outcome, decisions, deadline}`."""
-        try:
-            event = resolution(_json(body.payload), workflow.time())
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            workflow.logger.warning("signal %s makes no sense: %s", APPROVAL_SIGNAL, error)
-            return
-        self._tell(lambda: event)
+        self._hear(APPROVAL_SIGNAL, body, resolution)
 
     @workflow.signal(name=CANCEL_SIGNAL)
     def cancel(self, body: RawValue) -> None:
         """Somebody wants the run to end: `{by, reason, id}`; a repeat with the same `id` is no second request."""
+        self._hear(
+            CANCEL_SIGNAL,
+            body,
+            lambda said, at: CancelRequested(_text(said, "by"), _text(said, "reason"), at, _text(said, "id")),
+        )
+
+    @workflow.signal(name=PAUSE_SIGNAL)
+    def pause(self, body: RawValue) -> None:
+        """Nothing new is to be started: `{by, reason, id}`."""
+        self._hear(
+            PAUSE_SIGNAL,
+            body,
+            lambda said, at: PauseRequested(_text(said, "by"), _text(said, "reason"), at, _text(said, "id")),
+        )
+
+    @workflow.signal(name=RESUME_SIGNAL)
+    def resume(self, body: RawValue) -> None:
+        """The end of a pause: `{by, id}`."""
+        self._hear(
+            RESUME_SIGNAL,
+            body,
+            lambda said, at: ResumeRequested(_text(said, "by"), at, _text(said, "id")),
+        )
+
+    @workflow.signal(name=SIGNAL_SIGNAL)
+    def signalled(self, body: RawValue) -> None:
+        """A signal for a task of the run: `{id, name, payload, correlation, task, by}`."""
+        self._hear(
+            SIGNAL_SIGNAL,
+            body,
+            lambda said, at: SignalReceived(
+                str(said["id"]),
+                _text(said, "name"),
+                said.get("payload"),
+                at,
+                _text(said, "correlation"),
+                _text(said, "task"),
+                _text(said, "by"),
+            ),
+        )
+
+    @workflow.signal(name=SLOT_SIGNAL)
+    def slot(self, body: RawValue) -> None:
+        """A concurrency group has room now: `{task, granted: true}`, or has not: `{task, error}`."""
+        self._hear(SLOT_SIGNAL, body, slot_news)
+
+    def _hear(self, name: str, body: RawValue, read: Callable[[Any, float], Event]) -> None:
+        """Take a signal. One that makes no sense must not end the run: anybody who reaches Temporal can send it."""
         try:
-            said = _json(body.payload)
-            event = CancelRequested(
-                str(said.get("by") or ""),
-                str(said.get("reason") or ""),
-                workflow.time(),
-                str(said.get("id") or ""),
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            workflow.logger.warning("signal %s makes no sense: %s", CANCEL_SIGNAL, error)
+            event = read(_json(body.payload), workflow.time())
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            workflow.logger.warning("signal %s makes no sense: %s", name, error)
             return
         self._tell(lambda: event)
 
@@ -113,10 +187,9 @@ class WorkflowEngineWorkflow:
             if self._brain is None
             else self._brain.snapshot()
         )
-        answer = _payload(standing, _INLINE)
+        answer = payload(standing, INLINE)
         if len(answer.payload.data) > ANSWER_BYTES:
-            slim = [task | {"outputs": None} for task in standing["tasks"]]
-            answer = _payload(standing | {"tasks": slim, "outputs": None, "outputs_left_out": True}, _INLINE)
+            answer = payload(_slim(standing), INLINE)
         return answer
 
     # --- the loop -------------------------------------------------------------------------------------------------
@@ -124,8 +197,14 @@ class WorkflowEngineWorkflow:
     async def _drive(self, start: RunStart, args: Sequence[RawValue]) -> None:
         plan = _plan(args[0].payload.data)
         state = _json(args[2].payload) if len(args) > 2 else None
+        if state is None and start.parent is not None and start.slice is None:
+            opened = await self._open_row(start)
+            if isinstance(opened, TaskError):
+                self._finish = FinishRun("FAILED", None, opened)
+                return
+            start = opened
         brain = self._brain = Brain(plan, state)
-        self._executor = TaskExecutor(start.execution_id, self._news.append)
+        self._executor = TaskExecutor(start, _reference(args[0], start), self._news.append)
         if state is None:
             self._perform(brain.apply(Started(start, workflow.time())))
         else:
@@ -165,7 +244,7 @@ class WorkflowEngineWorkflow:
     def _perform(self, commands: Sequence[Command]) -> None:
         assert self._executor is not None
         for command in commands:
-            if isinstance(command, FinishRun):
+            if isinstance(command, FinishRun | FinishSlice):
                 self._finish = command
             else:
                 self._executor.perform(command)
@@ -173,19 +252,42 @@ class WorkflowEngineWorkflow:
     # --- a fresh history ------------------------------------------------------------------------------------------
 
     def _continue_as_new_if_due(self, brain: Brain, args: Sequence[RawValue]) -> None:
+        """Begin a fresh history before this one grows long. Children and slices live on: see `family.py`."""
         info = workflow.info()
         length = info.get_current_history_length()
         if not self._began_with:
             self._began_with = length
         grown = length - self._began_with
-        if grown < CALM_EVENTS or not (info.is_continue_as_new_suggested() or grown >= DRAIN_EVENTS):
+        if grown < CALM_EVENTS:
             return
-        if grown >= DRAIN_EVENTS:
+        assert self._executor is not None
+        full = self._is_full(grown, self._executor)
+        if not (full or info.is_continue_as_new_suggested()):
+            return
+        if full:
             brain.hold()
-        if brain.in_flight == 0 and not self._news:
-            workflow.continue_as_new(args=[_fresh_reference(args), args[1], _payload(brain.to_json())])
+        if self._executor.under_way == 0 and not self._news:
+            start = start_from_json(_json(args[1].payload))
+            workflow.continue_as_new(args=[_reference(args[0], start), args[1], payload(brain.to_json())])
 
-    # --- the end --------------------------------------------------------------------------------------------------
+    def _is_full(self, grown: int, executor: TaskExecutor) -> bool:
+        if not workflow.patched(SHORT_HISTORIES):
+            return grown >= OLD_DRAIN_EVENTS
+        limit = LONG_DRAIN_EVENTS if executor.long_work else DRAIN_EVENTS
+        return grown + EVENTS_BACK * executor.under_way >= limit
+
+    # --- the rows in Postgres -------------------------------------------------------------------------------------
+
+    async def _open_row(self, start: RunStart) -> RunStart | TaskError:
+        """A child's own row, and what the run begins with: its inputs have their defaults then. Or why it does not."""
+        done = await self._done(OPEN_RUN, start_to_json(start), "open the row of the run")
+        error = error_of(done)
+        if error is not None:
+            return failure(error, contracts.RetryPolicy())[0]
+        said = done.result()
+        if said["error"] is not None:
+            return error_from_json(said["error"]) or TaskError(INTERNAL, "no reason given")
+        return replace(start, inputs=said.get("inputs", start.inputs))
 
     async def _record(self, execution_id: str, finish: FinishRun) -> None:
         """Have the end of the run written to Postgres: it must not be lost, however long Postgres is away."""
@@ -199,27 +301,40 @@ class WorkflowEngineWorkflow:
             "finished_at": workflow.time(),
         }
         workflow.set_current_details(finish.status)
+        await self._done(RECORD_RUN, body, "record the end of the run")
+
+    async def _record_slice(self, start: RunStart) -> None:
+        """Have what the slice knows of its tasks written to Postgres, as part of its run."""
+        assert start.slice is not None
+        tasks = [] if self._brain is None else self._brain.snapshot()["tasks"]
+        if tasks:
+            body = {"execution_id": start.execution_id, "offset": start.slice.offset, "tasks": tasks}
+            await self._done(RECORD_TASKS, body, "record the tasks of the slice")
+
+    async def _done(self, name: str, body: Json, summary: str) -> Any:
+        """Have an activity of ours done: at once if that goes well, else however long Postgres is away. Its handle."""
         quick = workflow.start_local_activity(
-            RECORD_RUN,
-            body,
+            name,
+            payload(body, INLINE),
             start_to_close_timeout=timedelta(seconds=2),
             schedule_to_close_timeout=timedelta(seconds=5),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=3),
-            activity_id=RECORD_RUN,
+            activity_id=name,
         )
         if await self._ended_well(quick):
-            return
+            return quick
         patient = workflow.start_activity(
-            RECORD_RUN,
-            body,
+            name,
+            large(body, SMALL),
             start_to_close_timeout=timedelta(seconds=30),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)
             ),
-            activity_id=RECORD_RUN,
-            summary="record the end of the run",
+            activity_id=name,
+            summary=summary,
         )
         await self._ended_well(patient)
+        return patient
 
     async def _ended_well(self, handle: Any) -> bool:
         # Not awaited directly: a cancel of the run would be handed on to it.
@@ -231,6 +346,8 @@ class WorkflowEngineWorkflow:
                     raise
         return not handle.cancelled() and handle.exception() is None
 
+    # --- the end --------------------------------------------------------------------------------------------------
+
     def _end(self, finish: FinishRun) -> Json:
         if finish.status == "COMPLETED":
             return finish.outputs
@@ -240,24 +357,54 @@ class WorkflowEngineWorkflow:
         raise ApplicationError(error.message, error_to_json(error), type=error.type, non_retryable=True)
 
 
+def _broken(start: RunStart | None, error: TaskError) -> FinishRun | FinishSlice:
+    if start is not None and start.slice is not None:
+        return FinishSlice("FAILED", [None] * len(start.slice.items), [], error, None)
+    return FinishRun("FAILED", None, error)
+
+
+def _slice_result(finish: FinishSlice) -> Json:
+    return {
+        "status": finish.status,
+        "results": finish.results,
+        "failures": finish.failures,
+        "error": error_to_json(finish.error),
+        "undo": finish.undo,
+        "ended": finish.ended,
+    }
+
+
+def _slim(standing: dict[str, Json]) -> dict[str, Json]:
+    """A snapshot that Temporal can carry: without outputs, and if need be only with the tasks that come first."""
+    tasks = [task | {"outputs": None} for task in standing["tasks"]]
+    room = ANSWER_BYTES
+    kept: list[Json] = []
+    # What is under way comes before what is over.
+    for task in sorted(tasks, key=lambda task: task["status"] in TASK_ENDS):
+        room -= len(json.dumps(task, ensure_ascii=False).encode()) + 1
+        if room < 0:
+            break
+        kept.append(task)
+    left_out = len(tasks) - len(kept)
+    if left_out:
+        names = {task["id"] for task in kept}
+        kept = [task for task in tasks if task["id"] in names]
+    slim = standing | {"tasks": kept, "outputs": None, "outputs_left_out": True}
+    return slim | ({"tasks_left_out": left_out} if left_out else {})
+
+
 @lru_cache(maxsize=64)
 def _plan(definition: bytes) -> Plan:
     """The index of a compiled definition; runs of one definition share it, as it never changes."""
     return Plan(json.loads(definition))
 
 
-def _fresh_reference(args: Sequence[RawValue]) -> RawValue:
-    """The definition for a fresh start: by reference if it came from the registry, so that no history carries it."""
-    payload = args[0].payload
-    if payload.metadata.get(MARK) != _DEFINITION:
-        return args[0]
-    digest = start_from_json(_json(args[1].payload)).pin.compiled_digest
-    reference = JSONProtoPayloadConverter().to_payload(
-        ExternalStorageReference(driver_name=_DRIVER, claim_data={"digest": digest})
-    )
-    assert reference is not None
-    reference.external_payloads.add().size_bytes = len(payload.data)
-    return RawValue(reference)
+def _reference(definition: RawValue, start: RunStart) -> RawValue:
+    """The definition to pass on: by reference if it came from the registry, so that no history carries it."""
+    made = definition.payload
+    if made.metadata.get(MARK) != DEFINITION:
+        return definition
+    return definition_reference(start.pin.compiled_digest, len(made.data))
 
 
 def _who_and_why(reason: str) -> tuple[str, str]:
@@ -269,11 +416,9 @@ def _who_and_why(reason: str) -> tuple[str, str]:
         return "temporal", reason
 
 
-def _json(payload: Payload) -> Any:
-    return json.loads(payload.data)
+def _text(said: Any, name: str) -> str:
+    return str(said.get(name) or "")
 
 
-def _payload(value: Json, mark: bytes = b"") -> RawValue:
-    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    metadata = {"encoding": b"json/plain"} | ({MARK: mark} if mark else {})
-    return RawValue(Payload(metadata=metadata, data=data))
+def _json(content: Payload) -> Any:
+    return json.loads(content.data)

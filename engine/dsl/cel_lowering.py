@@ -47,9 +47,13 @@ class Lowering:
         """The lowered form of `node`; raises ExpressionSyntaxError."""
         return self._lower(node)[0]
 
-    def lower_path(self, path: list[tuple[str, int]]) -> Code:
-        """The lowered form of a plain path, given as its words with their offsets."""
-        return self._resolve(path)[0]
+    def lower_whole(self, node: Any) -> tuple[Code, Shape | None]:
+        """The lowered form of a whole expression, and the shape of its result where that is known."""
+        return self._lower(node)
+
+    def lower_path(self, path: list[tuple[str, int]]) -> tuple[Code, Shape | None]:
+        """The same of a plain path, given as its words with their offsets."""
+        return self._resolve(path)
 
     def _lower(self, node: Any) -> _Result:
         self._nodes += 1
@@ -156,7 +160,8 @@ class Lowering:
         name = f"{root}.{field}"
         schema = self._environment.objects[root]
         if name not in self._environment.names and not is_open(schema):
-            hint = _dash_hint(self._source, at, field) or _did_you_mean(field, fields(schema), root + ".")
+            hint = _dash_hint(self._source, at, field) or self._environment.why_unknown(name)
+            hint = hint or _did_you_mean(field, fields(schema), root + ".")
             raise ExpressionSyntaxError(f"unknown name '{name}'", at, hint)
         return name
 
@@ -169,7 +174,8 @@ class Lowering:
             word, at = path[depth]
             if word not in candidates:
                 prefix = ".".join([*before, ""]) if before else ""
-                hint = _dash_hint(self._source, at, word) or _did_you_mean(word, candidates, prefix)
+                hint = _dash_hint(self._source, at, word) or self._environment.why_unknown(prefix + word)
+                hint = hint or _did_you_mean(word, candidates, prefix)
                 return ExpressionSyntaxError(f"unknown name '{prefix}{word}'", at, hint)
         whole = ".".join(word for word, _ in path)
         deeper = sorted(

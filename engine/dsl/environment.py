@@ -6,7 +6,8 @@ Numbers are always `dyn`: JSON does not tell 1 from 1.0, so their kind is known 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 Shape: TypeAlias = str | dict[str, Any]
@@ -24,17 +25,25 @@ class Environment:
     """
 
     def __init__(
-        self, names: Mapping[str, Shape], objects: Mapping[str, dict[str, Any]] | None = None
+        self,
+        names: Mapping[str, Shape],
+        objects: Mapping[str, dict[str, Any]] | None = None,
+        why_unknown: Callable[[str], str] = lambda name: "",
     ) -> None:
-        self.names: dict[str, Shape] = dict(names)
+        # A chain is its maker's own; whatever else is given stays as it is.
+        self.names: MutableMapping[str, Shape] = names if isinstance(names, ChainMap) else dict(names)
         self.objects = dict(objects or {})
+        self.why_unknown = why_unknown
+        """A hint for a name that is not known here, "" if there is none."""
         for root, schema in self.objects.items():
             for field, shape in _properties(schema).items():
                 self.names[f"{root}.{field}"] = shape if isinstance(shape, dict) else "dyn"
 
     def extended(self, names: Mapping[str, Shape]) -> Environment:
-        """The same and more: `result`, `attempt`, `error` beside an attempt, for instance."""
-        more = Environment({**self.names, **names})
+        """The same and more: `result`, `attempt`, `error` beside an attempt, or what is known inside of a task."""
+        # Chained, not copied: there may be thousands of bodies inside of a definition with thousands of names.
+        maps = self.names.maps if isinstance(self.names, ChainMap) else [self.names]
+        more = Environment(ChainMap(dict(names), *maps), None, self.why_unknown)
         more.objects = self.objects
         return more
 
@@ -86,6 +95,14 @@ def type_of(shape: Shape | None) -> str:
         return "list" if inner == "dyn" else f"list<{inner}>"
     words = {"string": "string", "boolean": "bool", "object": "map", "null": "null"}
     return words.get(kind, "dyn") if isinstance(kind, str) else "dyn"
+
+
+def is_number(shape: Shape | None) -> bool:
+    """Whether a value of the shape is a number for certain, whole or not."""
+    kinds = shape.get("type") if isinstance(shape, dict) else None
+    return kinds in ("integer", "number") or (
+        isinstance(kinds, list) and bool(kinds) and {"integer", "number"}.issuperset(kinds)
+    )
 
 
 def schema_of(value: Any) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from engine.dsl.schema import WorkflowDefinition
 
 ROOT = Path(__file__).parents[2]
 SCHEMA_ID = "https://pinflow.dev/schemas/workflow-1.schema.json"
+EXAMPLES = "docs/reference/examples"
+"""Definitions that the reference page shows."""
 _BUILTIN_MODULES = "engine.activities."
 
 
@@ -34,12 +36,14 @@ class _IfThen(GenerateJsonSchema):
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         branches = {str(tag): self.generate_inner(choice) for tag, choice in schema["choices"].items()}
-        first = next(iter(branches))
+        # Where the type is worked out rather than read, a missing one means the first.
+        default = next(iter(branches)) if callable(schema["discriminator"]) else None
         return {
             "type": "object",
-            "properties": {"type": {"enum": list(branches), "default": first}},
+            "properties": {"type": {"enum": list(branches), **({"default": default} if default else {})}},
+            **({} if default else {"required": ["type"]}),
             "allOf": [
-                {"if": self._is_tag(tag, is_default=tag == first), "then": branch}
+                {"if": self._is_tag(tag, is_default=tag == default), "then": branch}
                 for tag, branch in branches.items()
             ],
         }
@@ -62,17 +66,19 @@ def workflow_schema(types: list[ActivityTypeInfo]) -> dict[str, Any]:
         WorkflowDefinition.model_json_schema(schema_generator=_IfThen, mode="validation")
     )
     definitions = schema["$defs"]
-    definitions["ActivityTask"]["properties"]["activity_type"] |= {
-        "pattern": words.ACTIVITY_TYPE_PATTERN,
-        "examples": [info.name for info in types],
-    }
-    definitions["ActivityTask"]["allOf"] = [
+    branches = [
         {
             "if": {"properties": {"activity_type": {"const": info.name}}, "required": ["activity_type"]},
             "then": _config_branch(info, definitions),
         }
         for info in types
     ]
+    for holder in (definitions["ActivityTask"], definitions["Compensate"]):
+        holder["properties"]["activity_type"] |= {
+            "pattern": words.ACTIVITY_TYPE_PATTERN,
+            "examples": [info.name for info in types],
+        }
+        holder["allOf"] = branches
     _describe_twice(schema)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -118,12 +124,13 @@ def artifacts() -> dict[str, str]:
     infos = builtin_infos()
     types = [from_json(info) for info in infos]
     schema = workflow_schema(types)
+    examples = {file.stem: file.read_text("utf-8") for file in sorted((ROOT / EXAMPLES).glob("*.yaml"))}
     text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return {
         "schemas/workflow.schema.json": text,
         "engine/dsl/workflow.schema.json": text,
         "engine/dsl/builtin_activity_types.json": json.dumps(infos, indent=2, ensure_ascii=False) + "\n",
-        "docs/reference/language.md": language_page(schema),
+        "docs/reference/language.md": language_page(schema, examples),
         "docs/reference/activity-types.md": activity_types_page(types),
     }
 

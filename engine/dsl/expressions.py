@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from engine.dsl.cel_evaluator import run
 from engine.dsl.cel_values import ExpressionError, ExpressionSyntaxError
-from engine.dsl.environment import Environment, schema_of
+from engine.dsl.environment import Environment, Shape, is_number, schema_of
 
 __all__ = [
     "Compiled",
@@ -64,8 +64,9 @@ class Compiled:
     """A checked expression.
 
     `refs` are the bound names that it reads, sorted; `result_type` is CEL's word for the result (string, int,
-    double, bool, list, map, null, timestamp, duration, dyn); `unguarded` are the ids of tasks whose outputs
-    are read without `.?`, `has()`, `in` or a look at the task's status.
+    double, bool, list, map, null, timestamp, duration, dyn), or `number` if it is one of the two; `unguarded` are
+    the ids of tasks whose outputs are read without `.?`, `has()`, `in` or a look at the task's status; `shape` is what
+    is known of the result beyond that.
     """
 
     src: str
@@ -73,11 +74,17 @@ class Compiled:
     code: str
     result_type: str
     unguarded: frozenset[str]
+    shape: Shape | None = None
 
     @property
     def may_be_bool(self) -> bool:
         """Whether the result can be a bool: asked of `when`, `until` and `success_when`."""
         return self.result_type in ("bool", "dyn")
+
+    @property
+    def may_be_list(self) -> bool:
+        """Whether the result can be a list: asked of `items`."""
+        return self.result_type in ("list", "dyn")
 
     def entry(self) -> Entry:
         """The row for the compiled definition."""
@@ -94,13 +101,13 @@ def compile_expression(src: str, env: Environment) -> Compiled:
     if path := _plain_path(src):
         # Most expressions only name something: their tree is known without the parser.
         lowering = Lowering(src, {}, env)
-        code = lowering.lower_path(path)
+        code, shape = lowering.lower_path(path)
     else:
         from engine.dsl import cel_syntax
 
         tree, positions = cel_syntax.parse(src)
         lowering = Lowering(src, positions, env)
-        code = lowering.lower(tree)
+        code, shape = lowering.lower_whole(tree)
     result_type = _type_of_path(src, lowering.checker_names) if path else ""
     if not result_type:
         from engine.dsl import cel_syntax
@@ -112,8 +119,10 @@ def compile_expression(src: str, env: Environment) -> Compiled:
         )
     if result_type in ("bytes", "uint", "type"):
         raise ExpressionSyntaxError(f"the result is of type {result_type}, which JSON does not have")
+    if result_type == "dyn" and is_number(shape):
+        result_type = "number"
     text = json.dumps(code, separators=(",", ":"), ensure_ascii=False)
-    return Compiled(src, tuple(sorted(lowering.refs)), text, result_type, lowering.unguarded)
+    return Compiled(src, tuple(sorted(lowering.refs)), text, result_type, lowering.unguarded, shape)
 
 
 def _plain_path(src: str) -> list[tuple[str, int]]:

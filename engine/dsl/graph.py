@@ -1,22 +1,18 @@
-"""Pictures of a definition: SVG and Mermaid, from the definition's or the compiled form's tasks alone."""
+"""A picture of a definition, as SVG: from the definition's or the compiled form's tasks alone."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from engine.dsl.graph_layout import Layout, layout
+from engine.dsl.graph_mermaid import mermaid
+from engine.dsl.graph_nodes import CLUSTERS, NOT_XML, STATUSES, Node, nodes_of, tooltip
 
-CLUSTERS = (
-    ("tasks", ""),
-    ("on_failure", "on_failure: if the run failed or timed out"),
-    ("finally", "finally: at the end, always"),
-)
-STATUSES = ("PENDING", "RUNNING", "WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED")
+__all__ = ["STATUSES", "STYLE", "mermaid", "svg"]
+
 _SIGNS = {
     "PENDING": "○",
     "RUNNING": "▶",
@@ -29,10 +25,10 @@ _SIGNS = {
 
 _MARGIN, _PADDING, _TITLE = 16.0, 14.0, 32.0
 _CHARACTER, _SMALL, _TINY = 8.1, 6.4, 6.0
-_MAX_LABEL = 34
 _MIN_WIDTH = 120.0
-# What XML 1.0 cannot hold, however it is escaped.
-_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_GAP = 14.0
+"""Between what a task says of itself and the tasks inside of it."""
+_ROUND = {"end": 22, "trigger": 22}
 
 STYLE = """
 .pf{--ink:#1f2328;--dim:#59636e;--line:#8c959f;--box:#fff;--rim:#d1d9e0;--page:#f6f8fa;--bad:#c93c37;
@@ -43,6 +39,8 @@ font-family:ui-sans-serif,system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
 .pf-page{fill:var(--page)}
 .pf-frame{fill:none;stroke:var(--rim);stroke-dasharray:4 4}
 .pf-box{fill:var(--box);stroke:var(--rim)}
+.pf-holder{fill:var(--page);stroke:var(--rim)}
+.pf-box.signal,.pf-box.wait{stroke-dasharray:6 3}
 .pf-edge{fill:none;stroke:var(--line);stroke-width:1.5}
 .pf-edge.failure{stroke:var(--bad);stroke-dasharray:5 4}
 .pf-edge.always,.pf-edge.any_success{stroke-dasharray:5 4}
@@ -56,24 +54,40 @@ font-family:ui-sans-serif,system-ui,"Segoe UI",Helvetica,Arial,sans-serif}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """What is shown of a task."""
+class _Picture:
+    """A list of nodes, laid out with all that stands inside of them."""
 
-    id: str
-    name: str
-    kind: str
-    status: str
-    badges: tuple[tuple[str, str], ...]
-    """Short words, and what they stand for."""
-    run_on: str
-    depends_on: tuple[str, ...]
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
+        self.inside = {node.path: _Picture(node.inside) for node in nodes if node.inside}
+        sizes = {node.path: self._size(node) for node in nodes}
+        self.drawn: Layout = layout(
+            sizes, [(before, node.path) for node in nodes for before in node.depends_on]
+        )
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The text in the box."""
-        second = self.kind if self.name == self.id else f"{self.id} · {self.kind}"
-        return (_cut(self.name), _cut(second), *([self.status] if self.status else []))
+    def _size(self, node: Node) -> tuple[float, float]:
+        width, height = _size(node)
+        if node.path in self.inside:
+            drawn = self.inside[node.path].drawn
+            width = max(width, drawn.width + 2 * _PADDING)
+            height += drawn.height + _PADDING + _GAP
+        return width, height
+
+    def parts(self, x: float, y: float) -> list[str]:
+        """The SVG, with its upper left corner at (x, y)."""
+        kinds = {node.path: node.run_on for node in self.nodes}
+        edges = [_edge(points, kinds[to], x, y) for (_, to), points in self.drawn.routes.items()]
+        boxes = [part for node in self.nodes for part in self._box(node, x, y)]
+        return edges + boxes
+
+    def _box(self, node: Node, x: float, y: float) -> list[str]:
+        own = _box(node, self.drawn, x, y)
+        if node.path not in self.inside:
+            return [own]
+        box = self.drawn.boxes[node.path]
+        inner = self.inside[node.path]
+        left = x + box.x + (box.width - inner.drawn.width) / 2
+        return [own, *inner.parts(left, y + box.y + _size(node)[1] + _GAP)]
 
 
 def svg(
@@ -81,27 +95,25 @@ def svg(
 ) -> str:
     """A picture of the definition, light or dark as the reader's system is.
 
-    `statuses` maps task ids to statuses, to show a run; each is written as a word, not only as a colour.
-    With `style=False` the sheet (STYLE) is left to the page around it.  All text is escaped.
+    `statuses` maps static paths of tasks (`build`, `rollout.deploy`) to statuses, to show a run; each is written as a
+    word, not only as a colour.  With `style=False` the sheet (STYLE) is left to the page around it.  All text is escaped.
     """
     title = str(definition.get("name") or "workflow")
     parts: list[str] = []
     width, y = 0.0, _MARGIN
     for key, heading in CLUSTERS:
-        nodes = _nodes(definition, key, statuses)
+        nodes = nodes_of(definition, key, statuses)
         if not nodes:
             continue
-        sizes = {node.id: _size(node) for node in nodes}
-        drawn = layout(sizes, [(before, node.id) for node in nodes for before in node.depends_on])
+        picture = _Picture(nodes)
         inset = _PADDING if heading else 0.0
         head = _TITLE if heading else 8.0
-        body = _cluster(nodes, drawn, _MARGIN + inset, y + head)
-        box_width = max(drawn.width, len(heading) * _SMALL) + 2 * inset
+        box_width = max(picture.drawn.width, len(heading) * _SMALL) + 2 * inset
         if heading:
-            parts.append(_frame(heading, _MARGIN, y, box_width, drawn.height + head + inset))
-        parts += body
+            parts.append(_frame(heading, _MARGIN, y, box_width, picture.drawn.height + head + inset))
+        parts += picture.parts(_MARGIN + inset, y + head)
         width = max(width, box_width)
-        y += drawn.height + head + inset + 22.0
+        y += picture.drawn.height + head + inset + 22.0
     total_width, total_height = width + 2 * _MARGIN, y
     return "\n".join([*_opening(title, total_width, total_height, style), *parts, "</svg>\n"])
 
@@ -131,12 +143,6 @@ def _frame(heading: str, x: float, y: float, width: float, height: float) -> str
     )
 
 
-def _cluster(nodes: Sequence[_Node], drawn: Layout, x: float, y: float) -> list[str]:
-    kinds = {node.id: node.run_on for node in nodes}
-    edges = [_edge(points, kinds[to], x, y) for (_, to), points in drawn.routes.items()]
-    return edges + [_box(node, drawn, x, y) for node in nodes]
-
-
 def _edge(points: Sequence[tuple[float, float]], run_on: str, dx: float, dy: float) -> str:
     moved = [(px + dx, py + dy) for px, py in points]
     path = f"M{_n(moved[0][0])} {_n(moved[0][1])}"
@@ -152,19 +158,25 @@ def _edge(points: Sequence[tuple[float, float]], run_on: str, dx: float, dy: flo
     return f'<path class="pf-edge {run_on}" marker-end="url(#pf-tip-{tip})" d="{path}"/>'
 
 
-def _box(node: _Node, drawn: Layout, dx: float, dy: float) -> str:
-    box = drawn.boxes[node.id]
+def _box(node: Node, drawn: Layout, dx: float, dy: float) -> str:
+    box = drawn.boxes[node.path]
     x, y = box.x + dx, box.y + dy
     name, kind, *status = node.lines
     colour = f"var(--{node.status.lower()})" if node.status in STATUSES else "var(--rim)"
     parts = [
-        f'<g id="task-{_text(node.id)}" data-status="{_text(node.status)}"><title>{_text(_tooltip(node))}</title>',
-        f'<rect class="pf-box" x="{_n(x)}" y="{_n(y)}" width="{_n(box.width)}" height="{_n(box.height)}" rx="8"'
+        f'<g id="{_anchor(node)}" data-status="{_text(node.status)}"><title>{_text(tooltip(node))}</title>',
+        f'<rect class="{_class(node)}" x="{_n(x)}" y="{_n(y)}" width="{_n(box.width)}" height="{_n(box.height)}" rx="{_ROUND.get(node.shape, 8)}"'
         + (f' style="stroke:{colour}"' if status else "")
         + "/>",
         f'<text class="pf-name" x="{_n(x + _PADDING)}" y="{_n(y + 20)}">{_text(name)}</text>',
         f'<text class="pf-kind" x="{_n(x + _PADDING)}" y="{_n(y + 36)}">{_text(kind)}</text>',
     ]
+    if node.shape == "workflow":
+        # A second rim: a picture of its own stands behind it.
+        parts.append(
+            f'<rect class="pf-bar" style="stroke:{colour}" x="{_n(x + 3)}" y="{_n(y + 3)}" width="{_n(box.width - 6)}" '
+            f'height="{_n(box.height - 6)}" rx="6"/>'
+        )
     if status:
         sign = _SIGNS.get(node.status, "")
         parts.append(
@@ -174,7 +186,7 @@ def _box(node: _Node, drawn: Layout, dx: float, dy: float) -> str:
     return "".join([*parts, *_pills(node, x + box.width, y), "</g>"])
 
 
-def _pills(node: _Node, right: float, y: float) -> list[str]:
+def _pills(node: Node, right: float, y: float) -> list[str]:
     """The badges on the upper rim, from the right."""
     parts, x = [], right - 8.0
     for word, _ in node.badges:
@@ -189,116 +201,23 @@ def _pills(node: _Node, right: float, y: float) -> list[str]:
     return parts
 
 
-def mermaid(definition: Mapping[str, Any], statuses: Mapping[str, str] | None = None) -> str:
-    """The same as Mermaid text, for Markdown that renders it."""
-    lines = ["flowchart LR"]
-    used: dict[str, list[str]] = {}
-    for key, heading in CLUSTERS:
-        nodes = _nodes(definition, key, statuses)
-        if not nodes:
-            continue
-        indent = "  "
-        if heading:
-            lines.append(f'  subgraph {key}_cluster["{_mermaid(heading)}"]')
-            indent = "    "
-        for node in nodes:
-            lines.append(f'{indent}t_{node.id}["{_mermaid_label(node)}"]')
-            used.setdefault(node.status, []).append(f"t_{node.id}")
-        lines += [f"{indent}{_arrow(before, node)}" for node in nodes for before in node.depends_on]
-        if heading:
-            lines.append("  end")
-    colours = {"RUNNING": "#0969da", "WAITING": "#9a6700", "COMPLETED": "#1a7f37", "FAILED": "#c93c37"}
-    for status in STATUSES:
-        if status in used:
-            lines.append(f"  classDef {status} stroke:{colours.get(status, '#8c959f')},stroke-width:2px")
-            lines.append(f"  class {','.join(used[status])} {status}")
-    return "\n".join(lines) + "\n"
-
-
-def _arrow(before: str, node: _Node) -> str:
-    if node.run_on == "success":
-        return f"t_{before} --> t_{node.id}"
-    return f"t_{before} -. {node.run_on.replace('_', ' ')} .-> t_{node.id}"
-
-
-def _mermaid_label(node: _Node) -> str:
-    # Conditions and the like; run_on is written on the arrows.
-    words = [word for word, _ in node.badges if not word.startswith("on ")]
-    second = " · ".join([node.lines[1], *words])
-    return "<br/>".join(_mermaid(line) for line in (node.lines[0], second, *node.lines[2:]))
-
-
-def _mermaid(text: str) -> str:
-    """Text that Mermaid takes as text: everything that could mean something becomes a character code."""
-    return "".join(c if c.isalnum() or c in " ._-,:·…" else f"#{ord(c)};" for c in _NOT_XML.sub("", text))
-
-
-# --- what is shown of a task -----------------------------------------------------------------------------
-
-
-def _nodes(definition: Mapping[str, Any], key: str, statuses: Mapping[str, str] | None) -> list[_Node]:
-    tasks = definition.get(key)
-    known = {task["id"] for task in _tasks(tasks)}
-    return [_node(task, known, definition, statuses) for task in _tasks(tasks)]
-
-
-def _tasks(tasks: Any) -> Iterable[Mapping[str, Any]]:
-    return [t for t in tasks if isinstance(t, Mapping) and t.get("id")] if isinstance(tasks, list) else []
-
-
-def _node(
-    task: Mapping[str, Any],
-    known: set[str],
-    definition: Mapping[str, Any],
-    statuses: Mapping[str, str] | None,
-) -> _Node:
-    kind = str(task.get("type") or "activity")
-    run_on = str(task.get("run_on") or "success")
-    return _Node(
-        id=str(task["id"]),
-        name=str(task.get("name") or task["id"]),
-        kind=str(task.get("activity_type") or kind) if kind == "activity" else kind,
-        status="" if statuses is None else statuses.get(str(task["id"]), "PENDING"),
-        badges=tuple(_badges(task, run_on, definition)),
-        run_on=run_on if run_on in ("any_success", "failure", "always") else "success",
-        depends_on=tuple(d for d in task.get("depends_on") or () if d in known),
+def _anchor(node: Node) -> str:
+    return _text(
+        node.path.replace("trigger.", "trigger-", 1) if node.shape == "trigger" else f"task-{node.path}"
     )
 
 
-def _badges(task: Mapping[str, Any], run_on: str, definition: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    if run_on != "success":
-        words = {"failure": "on failure", "always": "on any end", "any_success": "on any success"}
-        yield words.get(run_on, run_on), f"run_on: {run_on}"
-    if task.get("when") is not None:
-        yield "when", f"when: {_condition(task['when'], definition)}"
-    attempts = (task.get("retry") or {}).get("max_attempts")
-    if isinstance(attempts, int) and attempts > 1:
-        yield f"{attempts} attempts", f"at most {attempts} attempts"
-    if task.get("continue_on_failure"):
-        yield "may fail", "continue_on_failure: the run goes on if this fails"
-
-
-def _condition(when: Any, definition: Mapping[str, Any]) -> str:
-    """The condition's text, from the definition or the compiled form."""
-    if isinstance(when, Mapping) and "$expr" in when:
-        rows = definition.get("exprs") or []
-        return str(rows[when["$expr"]]["src"]) if 0 <= when["$expr"] < len(rows) else ""
-    text = str(when).strip()
-    return text[3:-2].strip() if text.startswith("${{") and text.endswith("}}") else text.lower()
-
-
-def _tooltip(node: _Node) -> str:
-    return "\n".join(
-        [
-            node.name,
-            f"{node.id} ({node.kind})",
-            *([node.status] if node.status else []),
-            *(b for _, b in node.badges),
-        ]
+def _class(node: Node) -> str:
+    return (
+        "pf-holder"
+        if node.inside
+        else f"pf-box {_text(node.shape)}"
+        if node.shape in ("signal", "wait")
+        else "pf-box"
     )
 
 
-def _size(node: _Node) -> tuple[float, float]:
+def _size(node: Node) -> tuple[float, float]:
     name, *rest = node.lines
     text = max(
         _columns_of(name) * _CHARACTER,
@@ -312,13 +231,8 @@ def _columns_of(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _cut(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MAX_LABEL else line[: _MAX_LABEL - 1] + "…"
-
-
 def _text(text: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", text))
+    return escape(NOT_XML.sub("\ufffd", text))
 
 
 def _n(number: float) -> str:

@@ -17,7 +17,8 @@ _STRING_LIMITS = frozenset({"pattern", "minLength", "maxLength", "format", "enum
 _ANNOTATIONS = ("title", "description", "default", "examples", "deprecated")
 _JUDGE_THE_WHOLE = frozenset({"not", "if", "then", "else", "allOf", "dependentSchemas", "propertyNames"})
 """Keywords whose schemas judge the object that they stand in, and no value inside of it."""
-_SCALARS = frozenset({"string", "integer", "number", "boolean"})
+_MERGED = frozenset({"string", "integer", "number", "boolean", "array"})
+"""Kinds whose limits say nothing of values of the other kinds."""
 
 
 def opened(schema: dict[str, Any]) -> dict[str, Any]:
@@ -99,15 +100,14 @@ def _merge_branches(schema: dict[str, Any], keyword: str) -> None:
 
 
 def _are_distinct_scalars(branches: list[Any]) -> bool:
+    """Whether one schema can say what the branches say: kinds of values of which each has limits of its own."""
     kinds = [branch.get("type") for branch in branches if isinstance(branch, dict)]
     if len(kinds) != len(branches) or len(set(map(str, kinds))) != len(kinds):
         return False
     limits = [branch.keys() - {"type", "examples"} for branch in branches]
+    numbers = [limit for kind, limit in zip(kinds, limits, strict=True) if kind in ("integer", "number")]
     return (
-        all(kind in _SCALARS for kind in kinds)
+        all(kind in _MERGED for kind in kinds)
         and not any(limit & {"enum", "const"} for limit in limits)
-        and sum(
-            1 for kind, limit in zip(kinds, limits, strict=True) if kind in ("integer", "number") and limit
-        )
-        == 0
+        and (len(numbers) == 1 or not any(numbers))
     )

@@ -42,15 +42,27 @@ def check_structure(document: Document) -> tuple[list[Problem], Any]:
 def _without_unknown_tasks(data: Any, bad: set[Path]) -> Any:
     """Of a task whose type is wrong nothing else was checked: only its id and its place in the order are kept."""
     for path in bad:
-        if len(path) == 3 and path[2] == "type" and isinstance(data.get(path[0]), list):
-            task = data[path[0]][path[1]]
+        if path[-1:] == ("type",) and is_task(path[:-1]):
+            holder, index = _at(data, path[:-2]), path[-2]
+            task = holder[index] if isinstance(holder, list) and isinstance(index, int) else None
             if isinstance(task, dict):
                 listed = task.get("depends_on")
                 before = (
                     [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
                 )
-                data[path[0]][path[1]] = {"id": task.get("id"), "type": UNKNOWN_TYPE, "depends_on": before}
+                holder[index] = {"id": task.get("id"), "type": UNKNOWN_TYPE, "depends_on": before}
     return data
+
+
+def is_task(path: Path) -> bool:
+    """Whether a task stands at the path: an item of a list of the workflow, or of the `tasks` of a task."""
+    return (
+        len(path) >= 2
+        and len(path) % 2 == 0
+        and path[0] in ("tasks", "on_failure", "finally")
+        and all(key == "tasks" for key in path[2::2])
+        and all(isinstance(index, int) for index in path[1::2])
+    )
 
 
 @cache
@@ -143,11 +155,6 @@ class _Explanation:
     def _unknown_key(self, key: str) -> Problem:
         path = (*self._path, key)
         known = self._holder.get("properties", {}) if isinstance(self._holder, dict) else {}
-        if not self._in_config and self._is_not_yet(key):
-            return self._document.problem(
-                codes.NOT_YET, f"`{key}` is a word of the language that this version does not know yet", path,
-                hint="leave it out for now", key=True,
-            )  # fmt: skip
         hint = (
             _of_another_type(key, self._holder.get("title"))
             or did_you_mean(key, known)
@@ -158,7 +165,7 @@ class _Explanation:
     def _elsewhere(self, key: str) -> str:
         """A hint for a key that is right in another place."""
         ours = words.NEIGHBOURS.get(key, key)
-        if self._in_config or not isinstance(ours, str):
+        if self._in_config:
             return ""
         if self._path and ours in workflow_schema()["properties"]:
             return f"`{ours}` stands at the top of the workflow"
@@ -166,20 +173,23 @@ class _Explanation:
             return f"`{ours}` stands on a task"
         return ""
 
-    def _is_not_yet(self, key: str) -> bool:
-        if not self._path:
-            return key in words.NOT_YET_KEYS
-        return len(self._path) == 2 and key in words.NOT_YET_TASK_KEYS
-
     def _missing(self, key: str) -> Problem:
         where = "the workflow" if not self._path else f"`{self._path[-1]}`"
         if self._path and isinstance(self._path[-1], int):
-            where = "the task" if len(self._path) == 2 else "the item"
+            where = (
+                "the task"
+                if is_task(self._path)
+                else "the trigger"
+                if self._path[0] == "triggers"
+                else "the item"
+            )
         hint = ""
         if key == "activity_type" and isinstance(self._value, dict):
             hint = _missing_activity_type_hint(self._value)
         elif key == "deadline":
             hint = "without a deadline nothing can time out"
+        else:
+            hint = _MISSING.get(key, "")
         return self._problem(codes.MISSING_KEY, f"{where} needs `{key}`", self._path, hint)
 
     def _wrong(self, keyword: str) -> Problem:
@@ -253,16 +263,6 @@ class _Explanation:
 
     def _not_one_of(self, value: Any) -> Problem:
         options = self._holder["enum"] if "enum" in self._holder else [self._holder["const"]]
-        if (
-            self._path[-1] == "type"
-            and len(self._path) == 3
-            and isinstance(value, str)
-            and value in words.NOT_YET_TYPES
-        ):
-            return self._document.problem(
-                codes.NOT_YET, f"tasks of type `{value}` are a part of the language that this version does not know yet",
-                self._path, hint="there are `activity`, `wait` and `set`",
-            )  # fmt: skip
         allowed = ", ".join(f"`{_plain_json(option)}`" for option in options)
         message = (
             f"`{shown(_plain_json(value))}` is not one of {allowed}"
@@ -274,8 +274,9 @@ class _Explanation:
         if self._path[-1] == "dsl" and not isinstance(value, str):
             hint = 'quote it: "1"'
         elif isinstance(value, str):
-            hint = closest(value, texts)
-            if not hint and self._path[-1] == "type" and len(self._path) == 3 and value.isidentifier():
+            is_type = self._path[-1] == "type" and is_task(self._path[:-1])
+            hint = (words.NEIGHBOUR_TYPES.get(value, "") if is_type else "") or closest(value, texts)
+            if not hint and is_type and value.isidentifier():
                 hint = f"`type: activity` with `activity_type: {shown(value)}`"
         return self._problem(codes.VALUE, message, self._path, hint)
 
@@ -290,17 +291,45 @@ class _Explanation:
         return "; ".join(dict.fromkeys(shown(text, 120) for text in texts))
 
 
+_KINDS_BY_TITLE = {
+    "ActivityTask": "activity", "WorkflowTask": "workflow", "MapTask": "map", "LoopTask": "loop", "GroupTask": "group",
+    "WaitTask": "wait", "SignalTask": "signal", "SetTask": "set", "EndTask": "end",
+}  # fmt: skip
+_MISSING = {
+    "until": "a loop ends when its `until` is true",
+    "max_iterations": "the loop fails when `until` does not hold by then",
+    "items": 'a list, or an expression that gives one: "${{ inputs.regions }}"',
+    "workflow": "the name of the workflow to run",
+    "signal": "a name by which the signal is sent",
+    "cron": 'such as "0 6 * * 1-5"',
+    "secret": "the name of the secret that signs the requests",
+    "group": "a name that all who share the limit say",
+    "key": "what the result depends on",
+}
+"""What to say of keys that are missing."""
+
+
 def _of_another_type(key: str, title: Any) -> str:
-    """A hint for a key that tasks of another type have."""
-    for owner, kind in (("WaitTask", "wait"), ("SetTask", "set"), ("ActivityTask", "activity")):
-        is_other = title in ("ActivityTask", "WaitTask", "SetTask") and title != owner
-        if is_other and key in workflow_schema()["$defs"][owner]["properties"]:
-            return f"`{key}` stands on tasks of `type: {kind}`"
-    return ""
+    """A hint for a key that tasks of other types have."""
+    if title not in _KINDS_BY_TITLE:
+        return ""
+    defs = workflow_schema()["$defs"]
+    kinds = [kind for owner, kind in _KINDS_BY_TITLE.items() if key in defs[owner]["properties"]]
+    if not kinds:
+        return ""
+    if key == "retry" and title in ("MapTask", "LoopTask", "GroupTask"):
+        return "`retry` stands on the tasks inside"
+    return f"`{key}` stands on tasks of " + _or([f"`type: {kind}`" for kind in kinds])
+
+
+def _or(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " or " + texts[-1]
 
 
 def did_you_mean(key: str, known: Any) -> str:
     """A hint for an unknown key: our word for a neighbour's, or the known key that looks most alike."""
+    if key in words.LEFT_OUT:
+        return words.LEFT_OUT[key]
     ours = words.NEIGHBOURS.get(key, "")
     if ours and (ours in known or ours.startswith("`") or ours.split(":")[0] in known):
         return f"did you mean {ours}?" if ours.startswith("`") else f"did you mean `{ours}`?"
@@ -311,12 +340,20 @@ def closest(word: str, known: list[str]) -> str:
     """A hint that names the known word most like `word`; "" if none is."""
     import difflib  # only what is wrong needs it
 
-    near = difflib.get_close_matches(word[:100].lower(), known, n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else ""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word[:100].lower(), by_lower, n=1, cutoff=0.6)
+    return f"did you mean `{by_lower[near[0]]}`?" if near else ""
 
 
 def _listed(known: list[str]) -> str:
     return "there are " + ", ".join(f"`{key}`" for key in known)
+
+
+_TOLD_BY = {
+    "items": "map", "max_iterations": "loop", "next": "loop", "workflow": "workflow", "signal": "signal",
+    "tasks": "group", "status": "end",
+}  # fmt: skip
+"""Keys that tell which type was meant."""
 
 
 def _missing_activity_type_hint(task: dict[str, Any]) -> str:
@@ -324,6 +361,9 @@ def _missing_activity_type_hint(task: dict[str, Any]) -> str:
         return "`type: wait` pauses"
     if "values" in task:
         return "`type: set` works out values"
+    for key, kind in _TOLD_BY.items():
+        if key in task:
+            return f"say `type: {kind}`"
     return "such as `http_request`, `python_function` or `human_approval`"
 
 

@@ -12,6 +12,10 @@ EXPRESSION_PATTERN = r"\$\{\{"
 DURATION_OR_EXPRESSION_PATTERN = durations.PATTERN + "|" + EXPRESSION_PATTERN
 HTTP_URL_PATTERN = "^[Hh][Tt][Tt][Pp][Ss]?://"
 ERROR_TYPE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.]*$"
+SIGNAL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
+PERCENT_PATTERN = r"^(?:100|[0-9]{1,2}(?:\.[0-9]{1,4})?)%$"
+REF_PATTERN = r"^(?:same|latest|[0-9a-f]{7,40})$"
+NAME_OR_EXPRESSION_PATTERN = r"^[a-z][a-z0-9-]{0,62}$|" + EXPRESSION_PATTERN
 
 MAX_NAME = 63
 MAX_TASKS = 5_000
@@ -23,9 +27,25 @@ MAX_EXPRESSIONS = 5_000
 MAX_PROBLEMS = 100
 """Problems told of one file; nobody reads more, and a hostile file could have one in every byte."""
 MAX_ATTEMPTS = 1_000
+MAX_ITERATIONS = 10_000
+MAX_NESTING = 10
+"""Maps, loops and groups inside of each other: an address with all their names stays within Temporal's 1,000 characters."""
+MAX_CALLS = 50
+"""Workflows among which one task may choose."""
+MAX_SECRETS = 200
+MAX_TRIGGERS = 50
+MAX_CRONS = 50
 
 RESERVED_IDS = frozenset({"in", "true", "false", "null"})
 """CEL reads these as words of its own, so no task, input or constant can have them for a name."""
+
+TAKEN_NAMES = frozenset(
+    {"inputs", "env", "secrets", "tasks", "run", "task", "trigger", "result", "attempt", "error", "state", "iteration"}
+    | {"bool", "int", "double", "string", "list", "map", "null_type", "type", "optional"}
+    | {"as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package"}
+    | {"namespace", "return", "var", "void", "while"}
+)  # fmt: skip
+"""What begins a name in expressions already, ours and CEL's: no item of a map is called so."""
 
 DEFAULT_TIMEOUT = 300.0
 DEFAULT_CLEANUP_TIMEOUT = 900.0
@@ -33,10 +53,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_INITIAL_INTERVAL = 1.0
 DEFAULT_BACKOFF = 2.0
 DEFAULT_MAX_INTERVAL = 60.0
-
-NOT_YET_TYPES = frozenset({"map", "loop", "group", "workflow", "signal", "end"})
-NOT_YET_KEYS = frozenset({"triggers", "concurrency", "secrets"})
-NOT_YET_TASK_KEYS = frozenset({"cache", "compensate", "concurrency"})
+DEFAULT_CATCHUP_WINDOW = 60.0
 
 PATTERNS: dict[str, tuple[str, str]] = {
     NAME_PATTERN: ("is not a workflow name", "use lower-case letters, digits and dashes, a letter first"),
@@ -48,6 +65,19 @@ PATTERNS: dict[str, tuple[str, str]] = {
     QUEUE_PATTERN: ("is not the name of a task queue", "use letters, digits, `.`, `_` and `-`"),
     EXPRESSION_PATTERN: ("is no expression", 'write it as "${{ … }}"'),
     HTTP_URL_PATTERN: ("is not an http URL", "it begins with https:// or http://"),
+    SIGNAL_PATTERN: (
+        "is not the name of a signal",
+        "letters, digits, `.`, `_`, `:` and `-`, such as `freeze-lifted`",
+    ),
+    PERCENT_PATTERN: ("is neither a count nor a percentage", "write it like 3 or 10%"),
+    REF_PATTERN: (
+        "is not a version",
+        "write `same`, `latest`, or a commit's SHA: 7 to 40 lower-case hex digits",
+    ),
+    NAME_OR_EXPRESSION_PATTERN: (
+        "is neither a workflow's name nor an expression",
+        "use lower-case letters, digits and dashes, a letter first",
+    ),
     ERROR_TYPE_PATTERN: ("is not an error type", "a name, such as `HTTP_4XX` or `ValueError`"),
     DURATION_OR_EXPRESSION_PATTERN: (
         "is neither a duration nor an expression",
@@ -57,79 +87,123 @@ PATTERNS: dict[str, tuple[str, str]] = {
 }
 """What each pattern of the schema means to a person, and what to write."""
 
+_MAP = "`type: map` with `items`"
+_WHEN = "`when` on each task, or `type: group` for a whole branch"
+_CHILD = "`type: workflow` with `workflow`"
+_WAIT = "`type: wait` with `duration`"
+_LOOP = "`type: loop` with `until`"
+_END = "`type: end`"
+_SIGNAL = "`type: signal`"
+_FIRST_COME = "`concurrency: {group: …, limit: …}`"
+
 NEIGHBOURS: dict[str, str] = {
-    "needs": "depends_on",
-    "depends": "depends_on",
-    "dependencies": "depends_on",
-    "dependsOn": "depends_on",
-    "after": "depends_on",
-    "upstream": "depends_on",
-    "if": "when",
-    "run_if": "when",
-    "condition": "when",
-    "only_if": "when",
-    "steps": "tasks",
-    "jobs": "tasks",
-    "nodes": "tasks",
-    "do": "tasks",
-    "uses": "activity_type",
-    "action": "activity_type",
-    "operator": "activity_type",
-    "call": "activity_type",
-    "executor": "activity_type",
-    "with": "config",
-    "params": "config",
-    "parameters": "inputs",
-    "input": "inputs",
-    "args": "config",
-    "foreach": "`type: map` with `items`",
-    "for_each": "`type: map` with `items`",
-    "with_items": "`type: map` with `items`",
-    "loop": "`type: loop`",
-    "on_error": "on_failure",
-    "onFailure": "on_failure",
-    "catch": "on_failure",
-    "rescue": "on_failure",
-    "always": "finally",
-    "on_exit": "finally",
-    "ensure": "finally",
-    "retries": "retry",
-    "retry_policy": "retry",
-    "max_retries": "retry: {max_attempts: …}",
-    "attempts": "max_attempts",
-    "backoff": "backoff_coefficient",
-    "interval": "initial_interval",
-    "continue_on_error": "continue_on_failure",
-    "continue-on-error": "continue_on_failure",
-    "ignore_errors": "continue_on_failure",
-    "allow_failure": "continue_on_failure",
+    # order and conditions
+    **dict.fromkeys(("needs", "need", "depends", "dependencies", "dependsOn", "after", "upstream", "requires"), "depends_on"),
+    **dict.fromkeys(("if", "run_if", "condition", "only_if", "runIf", "unless"), "when"),
+    **dict.fromkeys(("steps", "jobs", "nodes", "do", "dag", "states", "activities", "operations"), "tasks"),
+    **dict.fromkeys(("switch", "case", "cases", "choice", "choices", "branches", "branch", "else", "otherwise"), _WHEN),
+    "parallel": "`type: group`; tasks that do not wait for each other run at once",
+    "sequence": "`depends_on` on each task",
+    "next_task": "`depends_on` on the task that comes after",
     "trigger_rule": "run_on",
-    "timeout-minutes": "timeout",
-    "timeout_minutes": "timeout",
-    "timeout_seconds": "timeout",
-    "deadline": "timeout",
-    "queue": "task_queue",
-    "runs-on": "task_queue",
-    "runs_on": "task_queue",
-    "variables": "env",
-    "vars": "env",
-    "environment": "env",
-    "on": "triggers",
-    "schedule": "triggers",
-    "cron": "triggers",
-    "key": "id",
+    # what a task does
+    **dict.fromkeys(("uses", "action", "operator", "call", "executor"), "activity_type"),
+    **dict.fromkeys(("with", "params", "args", "arguments"), "config"),
+    **dict.fromkeys(("parameters", "input"), "inputs"),
+    **dict.fromkeys(("output", "result", "register", "output_path", "outputParameters"), "outputs"),
+    **dict.fromkeys(("assign", "set"), "`type: set` with `values`"),
+    "assert": "success_when",
+    # many, and again
+    **dict.fromkeys(
+        ("foreach", "for_each", "forEach", "with_items", "withItems", "with_param", "withParam", "withSequence",
+         "iterator", "itemsPath", "expand", "partial", "map", "each"), _MAP),
+    **dict.fromkeys(("matrix", "strategy"), _MAP + "; `product(…)` makes all combinations"),
+    **dict.fromkeys(("loop", "while", "do_while", "repeat", "repeat_until", "poll", "polling", "wait_for"), _LOOP),
+    **dict.fromkeys(("loop_var", "item_name", "var", "itemVariable"), "as"),
+    **dict.fromkeys(("iterations", "maxIterations", "max_loops", "limit_iterations"), "max_iterations"),
+    **dict.fromkeys(
+        ("parallelism", "concurrency_limit", "max-parallel", "max_parallel", "maxConcurrency", "max_active_tasks",
+         "concurrencyLimit"), "max_concurrency"),
+    **dict.fromkeys(
+        ("tolerated_failure_percentage", "ToleratedFailurePercentage", "tolerated_failure_count", "max_failures"),
+        "tolerated_failures"),
+    # other workflows
+    **dict.fromkeys(
+        ("sub_workflow", "subworkflow", "subWorkflow", "subflow", "child_workflow", "workflow_call", "call_workflow",
+         "trigger_dag_id", "workflowTemplateRef", "templateRef"), _CHILD),
+    # failure
+    **dict.fromkeys(("on_error", "onFailure", "catch", "rescue", "on_exit_failure"), "on_failure"),
+    **dict.fromkeys(("always", "on_exit", "onExit", "ensure", "cleanup", "teardown"), "finally"),
+    **dict.fromkeys(("saga", "rollback", "undo", "compensation", "on_rollback", "compensate_with"), "compensate"),
+    **dict.fromkeys(("retries", "retry_policy", "retryStrategy", "retryPolicy"), "retry"),
+    "max_retries": "retry: {max_attempts: …}",
+    **dict.fromkeys(("attempts", "maxAttempts", "max_tries", "limit"), "max_attempts"),
+    **dict.fromkeys(("backoff", "multiplier", "factor"), "backoff_coefficient"),
+    **dict.fromkeys(
+        ("continue_on_error", "continue-on-error", "continueOn", "ignore_errors", "allow_failure", "allowFailure"),
+        "continue_on_failure"),
+    **dict.fromkeys(("fail-fast", "fail_fast", "failFast"), "`on_task_failure: cancel`"),
+    # time
+    **dict.fromkeys(
+        ("timeout-minutes", "timeout_minutes", "timeout_seconds", "timeoutSeconds", "deadline",
+         "activeDeadlineSeconds", "execution_timeout"), "timeout"),
+    **dict.fromkeys(("sleep", "delay", "pause", "suspend"), _WAIT),
+    "interval": "initial_interval",
+    # what starts it
+    **dict.fromkeys(
+        ("on", "schedule", "cron", "schedules", "schedule_interval", "crontab", "timetable", "webhook", "webhooks", "events"),
+        "triggers"),
+    **dict.fromkeys(("time_zone", "tz", "timeZone"), "timezone"),
+    **dict.fromkeys(("catchup", "startingDeadlineSeconds", "misfire"), "catchup_window"),
+    **dict.fromkeys(("overlap_policy", "concurrencyPolicy"), "overlap"),
+    # how many at once
+    **dict.fromkeys(("mutex", "semaphore", "synchronization", "pool", "lock", "max_active_runs"), _FIRST_COME),
+    **dict.fromkeys(("cancel-in-progress", "cancel_in_progress"), "`on_conflict: cancel_running`"),
+    **dict.fromkeys(("memoize", "caching", "cache_key"), "cache"),
+    "ttl": "max_age",
+    # waiting for others, and the end
+    **dict.fromkeys(("event", "receive", "wait_for_signal", "wait_for_event", "await"), _SIGNAL),
+    **dict.fromkeys(("return", "exit", "stop", "succeed", "terminate"), _END),
+    "fail": "`type: end` with `status: FAILED`",
+    # names
+    **dict.fromkeys(("queue", "runs-on", "runs_on", "agent", "pool_name"), "task_queue"),
+    **dict.fromkeys(("variables", "vars", "environment", "constants"), "env"),
+    "secret": "secrets",
+    **dict.fromkeys(("key", "task_id", "step"), "id"),
     "label": "name",
     "summary": "description",
-    "assert": "success_when",
-    "register": "outputs",
-    "output": "outputs",
-    "result": "outputs",
-    "sleep": "`type: wait` with `duration`",
-    "delay": "`type: wait` with `duration`",
-    "parallelism": "max_concurrency",
-    "concurrency_limit": "max_concurrency",
-    "apiVersion": "dsl",
-    "kind": "dsl",
-    "schema_version": "dsl",
-}
+    **dict.fromkeys(("apiVersion", "kind", "schema_version"), "dsl"),
+}  # fmt: skip
 """Words of other systems, and ours."""
+
+_APPROVAL = "`activity_type: human_approval`"
+_CODE = "`activity_type: python_function`, with the code in `functions/`"
+NEIGHBOUR_TYPES: dict[str, str] = {
+    **dict.fromkeys(("foreach", "for_each", "each", "matrix", "fanout", "fan_out", "iterate"), "`type: map`"),
+    **dict.fromkeys(("while", "until", "repeat", "do_while", "poll", "polling"), "`type: loop`"),
+    **dict.fromkeys(("parallel", "sequence", "sequential", "dag", "block", "branch", "scope"), "`type: group`"),
+    **dict.fromkeys(("switch", "choice", "if", "condition", "decision"), _WHEN),
+    **dict.fromkeys(("subflow", "sub_workflow", "subworkflow", "child", "child_workflow", "flow", "call"), "`type: workflow`"),
+    **dict.fromkeys(("sleep", "delay", "timer", "pause"), "`type: wait`"),
+    **dict.fromkeys(("event", "webhook", "receive", "callback"), "`type: signal`"),
+    **dict.fromkeys(("fail", "succeed", "success", "exit", "stop", "return", "terminate"), "`type: end`"),
+    **dict.fromkeys(("assign", "variables", "pass", "value"), "`type: set`"),
+    **dict.fromkeys(("approval", "manual", "human", "gate", "input", "suspend"), _APPROVAL),
+    **dict.fromkeys(("http", "request", "rest", "api"), "`activity_type: http_request`"),
+    **dict.fromkeys(("python", "script", "function", "run", "code", "shell", "bash", "container", "docker"), _CODE),
+}  # fmt: skip
+"""Types of tasks in other systems, and ours."""
+
+_SEE = "; see “what is left out” in the docs"
+LEFT_OUT: dict[str, str] = {
+    **dict.fromkeys(("script", "run", "shell", "code", "inline", "source", "command", "container", "image"),
+        "no code stands in a definition: " + _CODE + _SEE),
+    **dict.fromkeys(("template", "templates", "include", "extends", "import", "imports", "anchors"),
+        "there are no templates: call a workflow with `type: workflow`" + _SEE),
+    **dict.fromkeys(("artifacts", "artifact", "volumes", "workspace"),
+        "there are no artifacts: store the file, and give its address in `outputs`" + _SEE),
+    **dict.fromkeys(("metrics", "prometheus"), "metrics are the server's: `/metrics`" + _SEE),
+    **dict.fromkeys(("rate_limit", "rateLimit", "throttle", "ratelimit"),
+        "there is no rate limit: " + _FIRST_COME + " limits how many run at once" + _SEE),
+}  # fmt: skip
+"""What other systems have in their definitions and this one does not, and what to do instead."""

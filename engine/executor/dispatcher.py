@@ -73,8 +73,7 @@ class Dispatcher:
 
     async def pass_once(self) -> int:
         """Claim and send one batch; how many were claimed."""
-        async with self._database.begin() as connection:
-            messages = await outbox.claim(connection, self._batch, lease=_LEASE)
+        messages = await outbox.claim(self._database, self._batch, lease=_LEASE)
         outcomes = await asyncio.gather(
             *(self._relay(message) for message in messages), return_exceptions=True
         )
@@ -132,10 +131,12 @@ class Dispatcher:
         match message.kind:
             case "start":
                 await self._executor.start(request or await self._request(message.execution_id))
-            case "approval":
-                await self._executor.signal_approval(message.execution_id, message.body)
             case "cancel":
                 await self._cancel(message)
+            case "approval" | "pause" | "resume" | "signal" | "slot":
+                body = {**message.body}
+                workflow_id = body.pop("to", "") or message.execution_id
+                await self._executor.signal(workflow_id, f"pinflow.{message.kind}", body)
             case unknown:
                 raise ValueError(f"outbox message {message.id} is of the unknown kind {unknown!r}")
 

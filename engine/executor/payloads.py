@@ -19,12 +19,10 @@ from functools import lru_cache
 from typing import Self
 
 from temporalio.api.common.v1 import Payload
-from temporalio.api.sdk.v1 import ExternalStorageReference
 from temporalio.common import RawValue
 from temporalio.converter import (
     DataConverter,
     ExternalStorage,
-    JSONProtoPayloadConverter,
     SerializationContext,
     StorageDriver,
     StorageDriverClaim,
@@ -34,16 +32,15 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ApplicationError
 
+from engine.core import wire
+from engine.core.wire import DEFINITION, DRIVER_NAME, INLINE
+from engine.core.wire import EXTERNAL as EXTERNAL
+from engine.core.wire import MARK as MARK
 from engine.errors import Unavailable
 from engine.executor.json_payloads import JsonPayloads
 from engine.storage import blobs
 from engine.storage.database import Database
 
-DRIVER_NAME = "registry"
-MARK = "pinflow"
-DEFINITION = b"definition"
-EXTERNAL = b"external"
-INLINE = b"inline"
 EXTERNAL_ABOVE = 128 * 1024
 """Bytes; Temporal warns from 256 KiB on and refuses from 2 MiB on."""
 
@@ -188,11 +185,7 @@ def data_converter(database: Database) -> DataConverter:
 @lru_cache(maxsize=1024)
 def definition_reference(digest: str, size: int) -> RawValue:
     """A ready-made reference to a compiled definition (`size` bytes): a start that never reads its text. Shared."""
-    reference = ExternalStorageReference(driver_name=DRIVER_NAME, claim_data={"digest": digest})
-    payload = JSONProtoPayloadConverter().to_payload(reference)
-    assert payload is not None
-    payload.external_payloads.add().size_bytes = size
-    return RawValue(payload)
+    return wire.definition_reference(digest, size)
 
 
 def _payload(content: bytes, whole: bool) -> Payload:

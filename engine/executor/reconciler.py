@@ -2,12 +2,13 @@
 
 Temporal is right about whether a run is open and how it ended; Postgres is right about what was promised.  Nothing is
 mended on one look alone where the look could be wrong: a run that Temporal does not know is lost only when it is
-unknown at two passes.
+unknown at two passes, and one that Temporal alone still runs is ended only when it does so at two.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,12 @@ from typing import Any
 import structlog
 
 from engine.core.contracts import TaskError
+from engine.core.wire import run_of
 from engine.errors import NotFound, PinflowError, Unavailable
 from engine.executor.runs import RemoteRun, Snapshot
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
-from engine.storage import advisory, mending, outbox
-from engine.storage.database import Database
+from engine.storage import advisory, audit, children, mending, outbox, slots, task_states
+from engine.storage.database import Connection, Database
 
 _ACTOR = "reconciler"
 _LOCK = 0x70696E_666C6F77  # "pinflow"
@@ -28,6 +30,10 @@ _PAGE = 500
 _AT_ONCE = 16
 _ASKED_PER_PASS = 50
 """Snapshots cost a workflow task each (and a replay, if the worker has forgotten the run): a bound for every pass."""
+_OVER = 30.0
+"""Seconds for which a run whose row has ended may still be open in Temporal: its last step closes it."""
+_OVERDUE = 1800.0
+"""Seconds after which a run that was asked to end is ended: its clean-up has had its time."""
 _YOUNG = timedelta(seconds=5)
 """A run that started a moment ago is not yet in Temporal's index, and needs no mending."""
 
@@ -45,6 +51,8 @@ class Mended:
     asked: int = 0
     told_again: int = 0
     reminded: int = 0
+    stopped: list[str] = field(default_factory=list)
+    freed: list[str] = field(default_factory=list)
 
 
 class Reconciler:
@@ -57,6 +65,8 @@ class Reconciler:
         self._executor = executor
         self._interval = interval
         self._missing: set[str] = set()
+        self._leftovers: set[str] = set()
+        self._asked_to_end: dict[str, float] = {}
 
     async def run(self) -> None:
         """Compare until cancelled. An absent Postgres or Temporal is waited for."""
@@ -80,7 +90,10 @@ class Reconciler:
         running = await self._running_in_temporal()
         to_ask = await self._compare_all(running, mended)
         await self._ask(to_ask, mended)
-        if mended.ended or mended.lost or mended.restarted or mended.told_again:
+        await self._stop_leftovers(running, mended)
+        await self._stop_orphans(mended)
+        await self._free_slots(mended)
+        if any(value for name, value in asdict(mended).items() if name not in ("open", "asked", "reminded")):
             _log.info("mended", **asdict(mended))
         return mended
 
@@ -161,12 +174,35 @@ class Reconciler:
 
     async def _ask_one(self, execution_id: str, mended: Mended) -> None:
         snapshot = await self._note_tasks(execution_id, limit=2.0)
-        waiting = [task["id"] for task in snapshot.tasks if task["status"] == "WAITING"] if snapshot else []
-        if not waiting:
+        if snapshot is not None:
+            await self._tell_again(execution_id, snapshot, "", mended)
+        async with self._database.read() as connection:
+            slices = await mending.answered_slices(connection, execution_id)
+        for each in slices:
+            try:
+                standing = await self._executor.snapshot(each, limit=2.0)
+            except PinflowError:
+                continue  # it is over, or busy
+            await self._tell_again(execution_id, standing, each, mended)
+
+    async def _tell_again(self, execution_id: str, snapshot: Snapshot, told: str, mended: Mended) -> None:
+        """Send what a run (or, with `told`, a slice of its map) waits for although it has been said."""
+        tasks = [task["id"] for task in snapshot.tasks if task["status"] == "WAITING"]
+        awaited = [each for each in snapshot.waiting if each.get("kind") == "signal"]
+        queued = [each["task"] for each in snapshot.waiting if each.get("kind") == "slot"]
+        if not (tasks or queued):
             return
         async with self._database.begin() as connection:
-            for approval in await mending.unheard_approvals(connection, execution_id, waiting):
-                await outbox.enqueue(connection, "approval", execution_id, approval)
+            words = [
+                ("approval", body)
+                for body in await mending.unheard_approvals(connection, execution_id, tasks, told=told)
+            ]
+            words += [("slot", body) for body in await slots.unheard(connection, execution_id, queued)]
+            if awaited:
+                heard = await mending.unheard_signals(connection, execution_id, awaited)
+                words += [("signal", body | {"to": told}) for body in heard]
+            for kind, body in words:
+                await outbox.enqueue(connection, kind, execution_id, body)
                 mended.told_again += 1
 
     async def _note_tasks(self, execution_id: str, *, limit: float) -> Snapshot | None:
@@ -174,10 +210,81 @@ class Reconciler:
             snapshot = await self._executor.snapshot(execution_id, limit=limit)
         except PinflowError:
             return None  # no worker, or busy with local work: the next pass asks again
-        rows = [_task_row(position, task) for position, task in enumerate(snapshot.tasks)]
         async with self._database.begin() as connection:
-            await mending.refresh_tasks(connection, execution_id, rows)
+            await task_states.note(connection, execution_id, task_states.as_json(snapshot.tasks))
         return snapshot
+
+    # --- what runs on although it is over -----------------------------------------------------------------------------
+
+    async def _stop_leftovers(self, running: set[str], mended: Mended) -> None:
+        """End what Temporal still runs and our rows say is over: a LOST run that came back with a restored Temporal.
+
+        A run is asked to end, so that its clean-up happens; a slice has nobody left who waits for it.
+        """
+        by_run: dict[str, list[str]] = {}
+        for workflow_id in running:
+            by_run.setdefault(run_of(workflow_id), []).append(workflow_id)
+        async with self._database.read() as connection:
+            over = await mending.over(connection, sorted(by_run), age=_OVER)
+        found = {row["id"]: row for row in over}
+        suspects = [run for run in sorted(found) if run in self._leftovers]
+        self._leftovers = set(found)
+        self._asked_to_end = {id: at for id, at in self._asked_to_end.items() if id in running}
+        await _each(suspects, lambda run: self._stop(found[run], by_run[run], mended))
+
+    async def _stop(self, row: dict[str, Any], workflow_ids: list[str], mended: Mended) -> None:
+        reason = f"run {row['id']} is over as far as its row says"
+        for workflow_id in sorted(workflow_ids):
+            asked = self._asked_to_end.get(workflow_id)
+            whole = workflow_id == row["id"]
+            if whole and asked is not None and time.monotonic() - asked < _OVERDUE:
+                continue
+            try:
+                if (await self._executor.describe(workflow_id)).status != "OPEN":
+                    continue  # the index is behind
+                if whole and asked is None:
+                    await self._executor.cancel(workflow_id, by=_ACTOR, reason=reason)
+                else:
+                    await self._executor.terminate(workflow_id, reason=reason)
+            except NotFound:
+                continue
+            self._asked_to_end.setdefault(workflow_id, time.monotonic())
+            mended.stopped.append(workflow_id)
+            async with self._database.begin() as connection:
+                details = {"workflow_id": workflow_id, "reason": reason}
+                await _record(connection, row, "execution.stopped", details)
+
+    async def _stop_orphans(self, mended: Mended) -> None:
+        """Ask children to end whose parent was over before them: Temporal does it, unless the parent's own end was mended."""
+        reason = "the run that started it is over"
+        async with self._database.begin() as connection:
+            for row in await children.orphans(connection, age=_OVER):
+                request = {"by": _ACTOR, "reason": reason, "id": f"{_ACTOR}/{row['id']}", "again": False}
+                await outbox.enqueue(connection, "cancel", row["id"], request)
+                await _record(connection, row, "execution.cancel_requested", {"reason": reason})
+                mended.stopped.append(row["id"])
+
+    async def _free_slots(self, mended: Mended) -> None:
+        """Give back what runs hold that are over: their last step does it, unless a database was put back."""
+        async with self._database.read() as connection:
+            runs = await slots.left_behind(connection)
+        for run in sorted(runs):
+            async with self._database.begin() as connection:
+                await slots.give_back(connection, run)
+            mended.freed.append(run)
+
+
+async def _record(connection: Connection, row: dict[str, Any], action: str, details: dict[str, Any]) -> None:
+    await audit.record(
+        connection,
+        action,
+        actor=_ACTOR,
+        source=row["source"],
+        workflow=row["workflow"],
+        execution_id=row["id"],
+        commit_sha=row["commit_sha"],
+        details=details,
+    )
 
 
 def _ripe(row: dict[str, Any], now: datetime) -> bool:
@@ -193,20 +300,6 @@ def _quiet(row: dict[str, Any], now: datetime) -> bool:
     created: datetime = row["created_at"]
     last: datetime = row["checked_at"] or created
     return now - last > min(max(timedelta(seconds=20), (now - created) / 10), timedelta(hours=1))
-
-
-def _task_row(position: int, task: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "task": task["id"],
-        "position": position,
-        "status": task["status"],
-        "skip_reason": task.get("skip_reason") or "",
-        "attempts": task.get("attempts") or 0,
-        "started_at": task.get("started_at"),
-        "finished_at": task.get("finished_at"),
-        "outputs": task.get("outputs"),
-        "error": task.get("error"),
-    }
 
 
 async def _each(items: list[str], do: Callable[[str], Awaitable[None]]) -> None:

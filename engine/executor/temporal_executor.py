@@ -38,20 +38,18 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from engine.core import wire
 from engine.core.contracts import Json, TaskError
 from engine.core.run_state import start_to_json
+from engine.core.wire import CANCEL_SIGNAL, SNAPSHOT_QUERY
 from engine.errors import Misconfigured, NotFound, Unavailable
 from engine.executor.door import translated
 from engine.executor.payloads import EXTERNAL_ABOVE, definition_reference
 from engine.executor.runs import RemoteRun, RemoteStatus, Snapshot, StartRequest
 
-SNAPSHOT_QUERY = "pinflow.snapshot"
-APPROVAL_SIGNAL = "pinflow.approval"
-CANCEL_SIGNAL = "pinflow.cancel"
-
-COMMIT_SHA = "PinflowCommitSha"
-DIGEST = "PinflowDigest"
-SOURCE = "PinflowSource"
+COMMIT_SHA = wire.COMMIT_SHA.name
+DIGEST = wire.DIGEST.name
+SOURCE = wire.SOURCE.name
 
 _STATUS: dict[int, RemoteStatus] = {
     WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED: "COMPLETED",
@@ -110,6 +108,11 @@ class TemporalWorkflowExecutor:
         """The connection, for a worker in the same process."""
         return self._client
 
+    @property
+    def task_queue(self) -> str:
+        """Where our workers listen."""
+        return self._task_queue
+
     # --- writes -------------------------------------------------------------------------------------------------
 
     async def start(self, request: StartRequest) -> None:
@@ -164,11 +167,17 @@ class TemporalWorkflowExecutor:
                     raise
                 # It ran and is closed: what was promised has happened.
 
-    async def signal_approval(self, execution_id: str, body: Json) -> None:
-        """Tell the run that an approval request was resolved (or has a new deadline)."""
-        async with self._call(f"approval for {execution_id}"):
-            handle = self._client.get_workflow_handle(execution_id)
-            await handle.signal(APPROVAL_SIGNAL, _json_value(body), rpc_timeout=_RPC_TIMEOUT)
+    async def signal(self, workflow_id: str, name: str, body: Json) -> None:
+        """Tell a run, or a slice of its map, something by one of the signals of `core/wire.py`."""
+        async with self._call(f"{name} for {workflow_id}"):
+            handle = self._client.get_workflow_handle(workflow_id)
+            await handle.signal(name, _json_value(body), rpc_timeout=_RPC_TIMEOUT)
+
+    async def terminate(self, workflow_id: str, *, reason: str) -> None:
+        """End a workflow at once, with no clean-up: for what nobody waits for any more."""
+        async with self._call(f"end of {workflow_id}"):
+            handle = self._client.get_workflow_handle(workflow_id)
+            await handle.terminate(reason=reason, rpc_timeout=_RPC_TIMEOUT)
 
     async def cancel(self, execution_id: str, *, by: str, reason: str) -> None:
         """Ask the run to end. Temporal takes this once per run; its own pages show it."""
@@ -179,10 +188,7 @@ class TemporalWorkflowExecutor:
 
     async def cancel_again(self, execution_id: str, *, by: str, reason: str, id: str) -> None:
         """Ask a run that is ending to leave out its clean-up; the same `id` counts once."""
-        async with self._call(f"second cancel of {execution_id}"):
-            handle = self._client.get_workflow_handle(execution_id)
-            body = {"by": by, "reason": reason, "id": id}
-            await handle.signal(CANCEL_SIGNAL, _json_value(body), rpc_timeout=_RPC_TIMEOUT)
+        await self.signal(execution_id, CANCEL_SIGNAL, {"by": by, "reason": reason, "id": id})
 
     async def ensure_search_attributes(self) -> None:
         """Register our search attributes, once per process: a start with an unknown one is refused."""

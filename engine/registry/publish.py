@@ -8,7 +8,7 @@ from typing import Any
 from engine import faults
 from engine.errors import Conflict
 from engine.registry.revisions import Cursor, Published, RevisionPlan, VersionContent
-from engine.storage import blobs, publishing, sources
+from engine.storage import blobs, publishing, sources, triggers
 from engine.storage.database import Connection, Database
 from engine.storage.rows import Record
 
@@ -93,6 +93,12 @@ async def _apply(connection: Connection, plan: RevisionPlan, seq: int) -> Publis
         await publishing.make_live(connection, source_id=plan.source_id, seq=seq, rows=live)
     if plan.retires:
         await publishing.retire(connection, source_id=plan.source_id, seq=seq, names=plan.retires)
+    told = await triggers.follow(
+        connection,
+        source_id=plan.source_id,
+        seq=seq,
+        names=[*(row["name"] for row in changed), *plan.retires],
+    )
     published = Published(
         seq=seq,
         registered=True,
@@ -103,7 +109,9 @@ async def _apply(connection: Connection, plan: RevisionPlan, seq: int) -> Publis
         ),
         retired=plan.retires,
     )
-    await _audit(connection, plan, [_registered(plan, published), *_changes(changed, plan.retires)])
+    await _audit(
+        connection, plan, [_registered(plan, published), *_changes(changed, plan.retires), *_triggers(told)]
+    )
     return published
 
 
@@ -133,6 +141,7 @@ def _version_row(version: VersionContent) -> dict[str, Any]:
         "labels": version.labels,
         "uses_functions": version.uses_functions,
         "calls": version.calls,
+        "triggers": version.triggers,
     }
 
 
@@ -162,6 +171,17 @@ def _registered(plan: RevisionPlan, published: Published) -> dict[str, Any]:
         "author": plan.commit.author,
     }
     return {"action": "revision.registered", "workflow": "", "details": details}
+
+
+def _triggers(told: list[Record]) -> list[dict[str, Any]]:
+    return [
+        {
+            "action": "trigger.set" if row["live"] else "trigger.removed",
+            "workflow": row["workflow"],
+            "details": {"trigger": row["id"], **({"spec": row["spec"]} if row["live"] else {})},
+        }
+        for row in told
+    ]
 
 
 def _changes(changed: list[Record], retired: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -73,6 +73,7 @@ class VersionContent:
     labels: dict[str, Any]
     uses_functions: bool
     calls: list[Call] = field(default_factory=list)
+    triggers: list[Any] = field(default_factory=list)
     text: bytes | None = None
     compiled: bytes | None = None
 
@@ -94,6 +95,7 @@ class LiveDefinition:
     labels: dict[str, Any]
     uses_functions: bool
     calls: list[Call] = field(default_factory=list)
+    triggers: list[Any] = field(default_factory=list)
     name_line: int = 1
     """The line of its `name`; only filled in where a problem must point at it."""
 

@@ -123,6 +123,7 @@ async def _decide(
         "outcome": standing,
         "decisions": votes,
         "deadline": None,
+        "to": request["told"],
     }
     await outbox.enqueue(connection, "approval", request["execution_id"], message, delay=HEAD_START)
     await _audit(connection, caller.subject, f"approval.{standing.lower()}", request, {"votes": len(votes)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.activities.secrets import Secrets
 from engine.executor.dispatcher import Dispatcher
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
 from engine.registry.workflow_registry import WorkflowRegistry
@@ -13,12 +14,16 @@ from engine.services.executions import ExecutionService
 from engine.services.forges import ForgeService
 from engine.services.health import HealthService
 from engine.services.inputs import Preparations
+from engine.services.live_starts import LiveStarts
 from engine.services.plans import PlanService
 from engine.services.proposals import ProposalService
+from engine.services.reruns import RerunService
 from engine.services.signals import SignalService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
+from engine.services.triggers import TriggerService
+from engine.services.webhooks import WebhookService
 from engine.settings import ForgeSettings
 from engine.storage.database import Database
 
@@ -32,6 +37,8 @@ class WorkflowService:
         executor: TemporalWorkflowExecutor,
         *,
         callback_base: str = "",
+        secrets: Secrets | None = None,
+        webhook_window: float = 300.0,
         forges: Sequence[ForgeSettings] = (),
     ) -> None:
         dispatcher = Dispatcher(database, executor, callback_base=callback_base)
@@ -39,7 +46,11 @@ class WorkflowService:
         preparations = Preparations(self.registry)
         starts = Starts(database, preparations, executor, dispatcher, callback_base=callback_base)
         self.executions = ExecutionService(database, self.registry, starts, executor)
+        self.reruns = RerunService(database, self.registry, preparations, starts)
         self.steering = SteeringService(database, executor, dispatcher)
+        live = LiveStarts(self.registry, starts)
+        self.triggers = TriggerService(database, self.registry, live, self.steering, executor)
+        self.webhooks = WebhookService(database, live, secrets or Secrets(), window=webhook_window)
         self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)

@@ -22,9 +22,9 @@ _REQUEST = text("""
           FROM workflow_executions e JOIN sources s ON s.id = e.source_id
          WHERE e.id = :execution_id FOR SHARE OF e),
     made AS (
-        INSERT INTO approval_requests (id, execution_id, task, workflow, commit_sha, message, policy, requested_at,
-                                       deadline_at, remind_at)
-        SELECT :id, run.id, :task, run.workflow, run.commit_sha, :message, :policy, clock_timestamp(),
+        INSERT INTO approval_requests (id, execution_id, task, workflow, commit_sha, message, told, policy,
+                                       requested_at, deadline_at, remind_at)
+        SELECT :id, run.id, :task, run.workflow, run.commit_sha, :message, :told, :policy, clock_timestamp(),
                clock_timestamp() + make_interval(secs => CAST(:deadline AS double precision)),
                clock_timestamp() + make_interval(secs => CAST(:remind_every AS double precision))
           FROM run WHERE run.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
@@ -84,8 +84,11 @@ async def request(
     message: str,
     policy: Mapping[str, Any],
     actor: str,
+    told: str = "",
 ) -> Record | None:
     """Make the request, audited, or find the one that a former attempt made.
+
+    `told` is the Temporal workflow that waits for the answer, "" for that of the run itself.
 
     Gives `{requested_at, deadline}` (seconds since the epoch), or None if there is no such run or it has ended.
     The deadline counts `policy.deadline` seconds from `requested_at`, by the database's clock.
@@ -95,6 +98,7 @@ async def request(
         "execution_id": execution_id,
         "task": task,
         "message": clean_text(message),
+        "told": told,
         "policy": dict(policy),
         "deadline": policy.get("deadline"),
         "remind_every": policy.get("remind_every"),

@@ -105,6 +105,7 @@ async def lock(connection: AsyncConnection, approval_id: str) -> Record | None:
     query = (
         select(
             *_SHOWN,
+            A.told,
             E.started_by,
             E.source_id,
             E.status.label("run_status"),

@@ -10,6 +10,7 @@ from sqlalchemy import Float, Text, bindparam, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.storage import slots
 from engine.storage.executions import OPEN
 from engine.storage.models import WorkflowExecution as E
 from engine.storage.rows import Record, many
@@ -84,7 +85,7 @@ async def end(
     why: str,
     actor: str,
 ) -> bool:
-    """End an open run as Temporal says, with what it still asked for, audited; False if it has ended already."""
+    """End an open run as Temporal says, with all that it asked for and held, audited; False if it has ended already."""
     values = {
         "id": execution_id,
         "status": status,
@@ -94,7 +95,10 @@ async def end(
         "details": {"status": status, "why": why},
         "actor": actor,
     }
-    return (await connection.execute(_END, values)).one_or_none() is not None
+    ended = (await connection.execute(_END, values)).one_or_none() is not None
+    if ended:
+        await slots.give_back(connection, execution_id)
+    return ended
 
 
 async def checked(connection: AsyncConnection, execution_ids: Sequence[str]) -> None:
@@ -105,51 +109,81 @@ async def checked(connection: AsyncConnection, execution_ids: Sequence[str]) -> 
     )
 
 
-_TASKS = text("""
-    INSERT INTO task_states (execution_id, task, position, status, skip_reason, attempts, started_at, finished_at,
-                             outputs, error)
-    SELECT e.id, :task, :position, :status, :skip_reason, :attempts,
-           to_timestamp(CAST(:started_at AS double precision)), to_timestamp(CAST(:finished_at AS double precision)),
-           :outputs, :error
-      FROM workflow_executions e
-     WHERE e.id = :execution_id AND e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED')
-    ON CONFLICT (execution_id, task) DO UPDATE
-       SET status = EXCLUDED.status, skip_reason = EXCLUDED.skip_reason, attempts = EXCLUDED.attempts,
-           started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at,
-           outputs = EXCLUDED.outputs, error = EXCLUDED.error
-     WHERE task_states.status NOT IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')
-""").bindparams(*(bindparam(name, type_=_JSON) for name in ("outputs", "error")))
-
-
-async def refresh_tasks(
-    connection: AsyncConnection, execution_id: str, tasks: Sequence[Mapping[str, Any]]
-) -> None:
-    """Note how the tasks of an open run stand. A task moves forward only; a run that has ended keeps its last word."""
-    if tasks:
-        await connection.execute(_TASKS, [dict(task, execution_id=execution_id) for task in tasks])
-
-
 # The run waits for a word that was said: the message was lost with a database that was put back, or with Temporal's.
 _UNHEARD = text("""
-    SELECT a.id AS approval_id, a.task, a.status AS outcome,
+    SELECT a.id AS approval_id, a.task, a.status AS outcome, a.told AS to,
            (SELECT COALESCE(jsonb_agg(jsonb_build_object(
                        'by', d.by, 'decision', d.decision, 'comment', d.comment, 'form', d.form,
                        'at', to_char(d.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ORDER BY d.position), '[]')
               FROM approval_decisions d WHERE d.approval_id = a.id) AS decisions,
            CAST(EXTRACT(EPOCH FROM a.deadline_at) AS double precision) AS deadline
       FROM approval_requests a
-     WHERE a.execution_id = :execution_id AND a.task = ANY(:tasks)
+     WHERE a.execution_id = :execution_id AND a.task = ANY(:tasks) AND a.told = :told
        AND a.status IN ('APPROVED', 'REJECTED', 'TIMED_OUT')
        AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.execution_id = a.execution_id AND o.kind = 'approval'
                           AND o.body ->> 'approval_id' = a.id AND o.parked_at IS NULL)
-""").columns(approval_id=Text, task=Text, outcome=Text, decisions=JSONB, deadline=Float)
+""").columns(approval_id=Text, task=Text, outcome=Text, to=Text, decisions=JSONB, deadline=Float)
 
 
 async def unheard_approvals(
-    connection: AsyncConnection, execution_id: str, tasks: Sequence[str]
+    connection: AsyncConnection, execution_id: str, tasks: Sequence[str], *, told: str = ""
 ) -> list[Record]:
-    """The words (bodies of `approval` messages) that a run still waits for in `tasks`, and that nobody is about to say."""
-    return await many(connection, _UNHEARD, {"execution_id": execution_id, "tasks": list(tasks)})
+    """The words (bodies of `approval` messages) that a run still waits for in `tasks`, and that nobody is about to say.
+
+    `told` is the slice of a map that waits for them, "" for the run itself.
+    """
+    values = {"execution_id": execution_id, "tasks": list(tasks), "told": told}
+    return await many(connection, _UNHEARD, values)
+
+
+# A task waits since before the signal came: had the run heard it, the task would wait no longer.
+_UNHEARD_SIGNALS = (
+    text("""
+    SELECT DISTINCT s.id, s.name, s.payload, s.correlation, s.task, s.by
+      FROM signals s, jsonb_to_recordset(:waiting)
+                   AS w (task text, signal text, correlation text, since double precision)
+     WHERE s.execution_id = :execution_id
+       AND (s.task = w.task OR (s.task = '' AND s.name = w.signal AND s.correlation = COALESCE(w.correlation, '')))
+       AND s.at > to_timestamp(w.since) AND s.at < now() - interval '10 seconds'
+       AND NOT EXISTS (SELECT FROM outbox o WHERE o.execution_id = s.execution_id AND o.kind = 'signal'
+                          AND o.body ->> 'id' = s.id AND o.parked_at IS NULL)
+""")
+    .bindparams(bindparam("waiting", type_=JSONB))
+    .columns(payload=JSONB)
+)
+
+
+async def unheard_signals(
+    connection: AsyncConnection, execution_id: str, waiting: Sequence[Mapping[str, Any]]
+) -> list[Record]:
+    """The bodies of `signal` messages that a run still waits for (`waiting` of its snapshot), and nobody is about to send."""
+    named = ("task", "signal", "correlation", "since")
+    wanted = [{name: each.get(name) for name in named} for each in waiting]
+    return await many(connection, _UNHEARD_SIGNALS, {"execution_id": execution_id, "waiting": wanted})
+
+
+_SLICES = text("""
+    SELECT DISTINCT told FROM approval_requests
+     WHERE execution_id = :execution_id AND told <> '' AND status IN ('APPROVED', 'REJECTED', 'TIMED_OUT')
+       AND resolved_at > now() - interval '1 day' ORDER BY told LIMIT 20
+""")
+
+
+async def answered_slices(connection: AsyncConnection, execution_id: str) -> list[str]:
+    """The slices of a run that got an answer within a day: they may not have heard it."""
+    return list((await connection.execute(_SLICES, {"execution_id": execution_id})).scalars())
+
+
+_OVER = text("""
+    SELECT e.id, e.workflow, e.commit_sha, s.name AS source
+      FROM workflow_executions e JOIN sources s ON s.id = e.source_id
+     WHERE e.id = ANY(:ids) AND e.finished_at < now() - make_interval(secs => :age)
+""")
+
+
+async def over(connection: AsyncConnection, execution_ids: Sequence[str], *, age: float) -> list[Record]:
+    """Those of these runs that have been over for `age` seconds: `id, workflow, commit_sha, source`."""
+    return await many(connection, _OVER, {"ids": list(execution_ids), "age": age})
 
 
 _REMIND = text("""

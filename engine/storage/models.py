@@ -183,6 +183,9 @@ class WorkflowVersion(Base):
     calls: Mapped[list[Any]] = mapped_column(
         server_default=text("'[]'::jsonb"), comment="[{workflow, ref}] of its tasks of type workflow"
     )
+    triggers: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'::jsonb"), comment="its compiled triggers, less their expressions"
+    )
 
 
 class VersionRange(Base):
@@ -421,6 +424,78 @@ class CacheEntry(Base):
     execution_id: Mapped[str]
     task: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Trigger(Base):
+    """What starts a live workflow by itself, written in the transaction of the revision that says so.
+
+    `spec` is the compiled trigger less `when` and `inputs`, which are read from the version that is live when it fires.
+    `seq` is the revision that changed it last.  A schedule stands in Temporal as well: `status` is PENDING until Temporal
+    was told of `seq`, then APPLIED, or REFUSED with Temporal's `message`.  `applied` is what Temporal then said it has.
+    A row that is not `live` any more goes when its schedule has gone.
+    """
+
+    __tablename__ = "triggers"
+    __table_args__ = (
+        Index("ix_triggers_pending", "source_id", postgresql_where=text("status = 'PENDING'")),
+        Index(None, "workflow"),
+    )
+
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
+    workflow: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    spec: Mapped[dict[str, Any]]
+    position: Mapped[int]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    live: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    status: Mapped[str]
+    message: Mapped[str] = mapped_column(server_default="")
+    applied: Mapped[str] = mapped_column(
+        server_default="", comment="revision and digest of what Temporal has"
+    )
+    applied_at: Mapped[datetime | None]
+
+
+class TriggerFire(Base):
+    """One moment at which a trigger fired, and what came of it.
+
+    `key` is the scheduled time, or what tells a webhook's delivery from others.  `status` is CLAIMED (a start is under way),
+    WAITING (for another run to end), STARTED, IGNORED (`when` is false), SKIPPED (overlap), MISSED (too late) or FAILED.
+    """
+
+    __tablename__ = "trigger_fires"
+    __table_args__ = (
+        Index(
+            "ix_trigger_fires_open",
+            "source_id",
+            "workflow",
+            "trigger",
+            postgresql_where=text("status IN ('CLAIMED', 'WAITING', 'STARTED') AND NOT settled"),
+        ),
+        Index("ix_trigger_fires_scheduled_at", "source_id", "workflow", "trigger", "scheduled_at"),
+        Index("ix_trigger_fires_body_hash", "body_hash", postgresql_where=text("body_hash <> ''")),
+        Index(None, "at"),
+    )
+
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
+    workflow: Mapped[str] = mapped_column(primary_key=True)
+    trigger: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    scheduled_at: Mapped[datetime | None]
+    backfill: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    body_hash: Mapped[str] = mapped_column(
+        server_default="", comment="of a webhook whose signature has no time"
+    )
+    status: Mapped[str]
+    reason: Mapped[str] = mapped_column(server_default="")
+    execution_id: Mapped[str] = mapped_column(server_default="")
+    settled: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("false"), comment="nobody waits for its run any more"
+    )
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(
+        server_default=func.now(), comment="when whoever is at it last said so"
+    )
 
 
 class OutboxMessage(Base):

@@ -5,6 +5,7 @@ Sending is idempotent, so a claim is a lease that saves work, never a lock that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from engine.storage.json_text import clean_text
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: `kind` is `start`, `approval` or `cancel`; `attempts` counts the refusals so far."""
+    """One message; `kind` as in the table, `attempts` counts the refusals so far."""
 
     id: int
     kind: str
@@ -37,18 +38,18 @@ _COLUMNS: dict[str, Any] = {
 }
 
 # A message waits for every earlier one of its run: a cancel must not overtake its start.
-_CLAIM = text("""
-    UPDATE outbox SET due_at = now() + make_interval(secs => :lease)
+_CLAIM = """
+    UPDATE outbox SET due_at = now() + make_interval(secs => $1)
      WHERE id IN (
            SELECT o.id FROM outbox o
             WHERE o.parked_at IS NULL AND o.due_at <= now()
               AND NOT EXISTS (SELECT 1 FROM outbox earlier
                                WHERE earlier.execution_id = o.execution_id AND earlier.id < o.id
                                  AND earlier.parked_at IS NULL)
-            ORDER BY o.due_at LIMIT :count
+            ORDER BY o.due_at LIMIT $2
               FOR UPDATE OF o SKIP LOCKED)
     RETURNING id, kind, execution_id, body, attempts
-""").columns(**_COLUMNS)
+"""
 
 _OF_EXECUTION = text("""
     SELECT id, kind, execution_id, body, attempts FROM outbox
@@ -122,10 +123,17 @@ async def enqueue(
     return int((await connection.execute(_ENQUEUE, values)).scalar_one())
 
 
-async def claim(connection: AsyncConnection, count: int, *, lease: float) -> list[Message]:
-    """Up to `count` due messages, each the first of its run, hidden from other claims for `lease` seconds."""
-    rows = await connection.execute(_CLAIM, {"count": count, "lease": lease})
-    return [Message(**row._mapping) for row in rows]
+async def claim(database: Database, count: int, *, lease: float) -> list[Message]:
+    """Up to `count` due messages, each the first of its run, hidden from other claims for `lease` seconds.
+
+    One round trip: every worker asks several times a second, mostly for nothing.
+    """
+    async with database.direct() as driver:
+        rows = await driver.fetch(_CLAIM, lease, count)
+    return [
+        Message(row["id"], row["kind"], row["execution_id"], json.loads(row["body"]), row["attempts"])
+        for row in rows
+    ]
 
 
 async def of_execution(connection: AsyncConnection, execution_id: str) -> list[Message]:

@@ -96,13 +96,13 @@ async def add_problems(connection: AsyncConnection, revision_id: int, rows: Rows
 _ADD_VERSIONS = text(
     """
     INSERT INTO workflow_versions (source_id, name, commit_sha, seq, path, digest, compiled_digest, bundle_digest,
-                                   git_blob, dsl, version, title, description, labels, uses_functions, calls)
+                                   git_blob, dsl, version, title, description, labels, uses_functions, calls, triggers)
     SELECT :source_id, name, :commit_sha, :seq, path, digest, compiled_digest, bundle_digest,
-           git_blob, dsl, version, title, description, labels, uses_functions, calls
+           git_blob, dsl, version, title, description, labels, uses_functions, calls, triggers
     FROM jsonb_to_recordset(CAST(:rows AS jsonb))
          AS new (name text, path text, digest text, compiled_digest text, bundle_digest text, git_blob text, dsl text,
                  version text, title text, description text, labels jsonb, uses_functions boolean,
-                 calls jsonb)
+                 calls jsonb, triggers jsonb)
     ORDER BY name
     ON CONFLICT (source_id, name, digest, compiled_digest, bundle_digest) DO NOTHING
     """

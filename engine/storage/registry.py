@@ -12,7 +12,7 @@ from engine.storage.models import Revision, RevisionProblem
 from engine.storage.rows import Record, many, one
 
 _VERSION = """v.id AS version_id, v.name, v.commit_sha, v.digest, v.compiled_digest, v.bundle_digest, v.git_blob,
-    v.dsl, v.version, v.title, v.description, v.labels, v.uses_functions, v.calls"""
+    v.dsl, v.version, v.title, v.description, v.labels, v.uses_functions, v.calls, v.triggers"""
 
 _LIVE = f"""
     SELECT s.id AS source_id, s.name AS source, s.live_sha AS revision_sha, s.live_seq AS revision_seq, d.path, {_VERSION}

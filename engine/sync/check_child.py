@@ -96,7 +96,16 @@ def _head(definition: Any, problems: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _facts(compiled: dict[str, Any]) -> dict[str, Any]:
     """What the registry keeps of a definition besides its bytes."""
-    return {"uses_functions": _uses_functions(compiled), "calls": compiled.get("calls", [])}
+    return {
+        "uses_functions": _uses_functions(compiled),
+        "calls": compiled.get("calls", []),
+        "triggers": [_times(trigger) for trigger in compiled.get("triggers", [])],
+    }
+
+
+def _times(trigger: dict[str, Any]) -> dict[str, Any]:
+    """A trigger less its expressions, whose numbers change with any other expression of the file."""
+    return {key: value for key, value in trigger.items() if key not in ("when", "inputs")}
 
 
 def _uses_functions(compiled: dict[str, Any]) -> bool:

@@ -47,6 +47,7 @@ class Answer:
     labels: dict[str, Any] | None = None
     uses_functions: bool = False
     calls: list[dict[str, str]] = field(default_factory=list)
+    triggers: list[dict[str, Any]] = field(default_factory=list)
     compiled: bytes = b""
     problems: tuple[Problem, ...] = ()
 

@@ -189,6 +189,7 @@ def _carried(user: LiveDefinition, bundle_digest: str) -> VersionContent:
         labels=user.labels,
         uses_functions=True,
         calls=user.calls,
+        triggers=user.triggers,
     )
 
 

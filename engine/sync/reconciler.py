@@ -24,7 +24,7 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import SourceSettings
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Database
-from engine.sync import conditions, plan, problems, reading
+from engine.sync import calls, conditions, plan, problems, reading
 from engine.sync.checker import Answer, Checker, Question
 from engine.sync.git_reader import Reader
 from engine.sync.git_urls import shown_url
@@ -237,7 +237,7 @@ class Reconciler:
         if found.bundle.digest != cursor.live_bundle:
             users = await self._live(registry.live_function_users)
         guard = plan.Guard(live=count, max_deletions=self.source.max_deletions, confirmed=found.confirmed)
-        return plan.decide(
+        decision = plan.decide(
             files,
             found.changes.removed,
             live,
@@ -245,6 +245,10 @@ class Reconciler:
             bundle_digest=found.bundle.digest,
             function_users=users,
         )
+        if decision.problems:
+            return decision
+        unfit = await calls.problems(self._database, self._registry, self._source_id, files, decision.retires)
+        return plan.Decision(problems=unfit) if unfit else decision
 
     async def _with_name_lines(
         self, reader: Reader, live: list[LiveDefinition], changed: set[str]
@@ -325,6 +329,7 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
         labels=answer.labels or {},
         uses_functions=answer.uses_functions,
         calls=answer.calls,
+        triggers=answer.triggers,
         text=text,
         compiled=answer.compiled,
     )

@@ -56,6 +56,10 @@ class Mock:
             return self.answers[0]
         return self.answers[attempt - 1] if attempt <= len(self.answers) else None
 
+    def after(self, attempts: int) -> Mock:
+        """What is left of a list for a task that has been asked so often already, in earlier attempts of its workflow."""
+        return self if self.repeats else Mock(self.answers[attempts:], repeats=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:

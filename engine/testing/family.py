@@ -21,7 +21,7 @@ from engine.testing.runs import Run
 from engine.testing.slots import Slots
 from engine.testing.spans import duration
 from engine.testing.stage import Stage
-from engine.testing.traces import TaskEnd, Trace, Waiting
+from engine.testing.traces import TaskEnd, Trace, Waiting, Word
 
 
 class Family:
@@ -34,6 +34,7 @@ class Family:
         self.around = Circumstances(case.started_by, frozenset({case.commit_author} - {""}))
         self.slots = Slots()
         self.given: list[Vote] = []
+        self.asked: dict[str, int] = {}
         self.runs: list[Run] = []
         self.now = case.started_at
         self._heap: list[tuple[float, int, Run, Callable[[], Event | None]]] = []
@@ -45,7 +46,7 @@ class Family:
         root = self.begin(self.stage.start(case), "")
         if (cancel := case.cancel) is not None:
             cancelled = partial(CancelRequested, cancel.by, cancel.reason, id="test")
-            self.later(self.now + cancel.after, root, lambda: cancelled(at=self.now))
+            self.later(self.now + cancel.after, root, lambda: self.said(root, cancelled(at=self.now)))
         for number, signal in enumerate(case.signals):
             self.later(self.now + signal.after, root, partial(self._signal, root, f"signal-{number}", signal))
         while self._heap and root.finish is None and not self.trace.missing:
@@ -67,23 +68,30 @@ class Family:
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, run, happen))
 
+    def said(self, run: Run, event: Event) -> Event:
+        """Note what somebody outside says to a run."""
+        self.trace.words.append(Word(self.now - self.case.started_at, run.prefix, event))
+        return event
+
     # --- signals --------------------------------------------------------------------------------------------------
 
     def _signal(self, root: Run, number: str, signal: Signal) -> Event | None:
         """A signal to the case's run, or a call of the callback address of a task of whichever run it stands in."""
         if not signal.task:
-            return self._received(number, signal, "")
+            return self._received(root, number, signal, "")
         whose = [run for run in self.runs if run.prefix and signal.task.startswith(run.prefix)]
         run = max(whose, key=lambda each: (len(each.prefix), self.runs.index(each)), default=root)
         rest = signal.task.removeprefix(run.prefix)
         addresses = run.awaiting(rest) or [rest]
         for address in addresses:
-            self.later(self.now, run, partial(self._received, f"{number}/{address}", signal, address))
+            self.later(self.now, run, partial(self._received, run, f"{number}/{address}", signal, address))
         return None
 
-    def _received(self, id: str, signal: Signal, task: str) -> Event:
+    def _received(self, run: Run, id: str, signal: Signal, task: str) -> Event:
         name = signal.name or "callback"
-        return SignalReceived(id, name, signal.payload, self.now, signal.correlation, task, signal.by)
+        return self.said(
+            run, SignalReceived(id, name, signal.payload, self.now, signal.correlation, task, signal.by)
+        )
 
     # --- what came of it ------------------------------------------------------------------------------------------
 
@@ -108,6 +116,11 @@ class Family:
                 trace.tasks[address] = self._end(address, task)
                 if run is root and task["order"] and task["status"] != "SKIPPED":
                     orders[address] = task["order"]
+                if "undo_order" in task:
+                    status = "COMPLETED" if task["compensation"] == "DONE" else "FAILED"
+                    trace.tasks[address + UNDO] = TaskEnd(status, "", 1, None, task.get("compensation_error"))
+                    if run is root:
+                        orders[address + UNDO] = task["undo_order"]
         trace.path = sorted(orders, key=orders.__getitem__)
         return trace
 

@@ -127,7 +127,7 @@ class _Reader:
         around = Circumstances(started_by, frozenset({author} - {""}), escalated=True)
         fired = self._trigger(data.get("trigger"), (*place, "trigger"))
         given = data.get("inputs") or {}
-        mapped = self._triggered(fired, (*place, "trigger")) if fired else {}
+        mapped = self._triggered(fired, (*place, "trigger")) if fired else None if "trigger" in data else {}
         return Case(
             name=name,
             line=line,
@@ -334,14 +334,14 @@ class _Reader:
         return {"type": trigger["type"], **data}
 
     def _triggered(self, fired: dict[str, Json], place: Path) -> dict[str, Json] | None:
-        """The inputs that the trigger gives, None if its `when` is false."""
+        """The inputs that the trigger gives, None if it starts nothing."""
         trigger = trigger_of(self._compiled, str(fired["id"]))
         assert trigger is not None  # it was looked up a moment ago
         try:
             return inputs_of(self._compiled, trigger, fired)
         except (*UNFORESEEN, KeyError) as error:
             self._say(TRIGGER, f"the trigger cannot fire: {shown(str(error), 200)}", place)
-            return {}
+            return None
 
     def _targets(self, given: Iterable[Any], place: Path) -> Iterator[str]:
         for index, name in enumerate(given):

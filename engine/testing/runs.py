@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from engine.core.approvals import Circumstances, approval_id
 from engine.core.contracts import (
     AcquireSlot,
+    ActivityCall,
     ActivityCancelled,
     ActivityCompleted,
     ActivityFailed,
@@ -51,9 +53,29 @@ from engine.testing.slots import Slots
 from engine.testing.stage import Stage
 from engine.testing.traces import Missing, Trace
 
+SECRET = "***"
+"""What stands for a secret: a test has none."""
+
+
+def with_placeholders(call: ActivityCall) -> Json:
+    """The config of a call as the worker sees it, with `SECRET` for the value of every secret."""
+    if not call.secrets:
+        return call.config
+    config = copy.deepcopy(call.config)
+    for place in call.secrets:
+        *way, last = place["path"]
+        holder = config
+        for part in way:
+            holder = holder[part]
+        holder[last] = "".join(part if isinstance(part, str) else SECRET for part in place["parts"])
+    return config
+
 
 class World(Protocol):
-    """What a run knows of its case and of the others. `now` is in seconds since the epoch."""
+    """What a run knows of its case and of the others.
+
+    `now` is in seconds since the epoch, `asked` how often mocks were asked, by address.
+    """
 
     stage: Stage
     case: Case
@@ -61,6 +83,7 @@ class World(Protocol):
     around: Circumstances
     slots: Slots
     given: list[Vote]
+    asked: dict[str, int]
     now: float
 
     def begin(self, start: RunStart, prefix: str) -> Run:
@@ -68,6 +91,9 @@ class World(Protocol):
 
     def later(self, at: float, run: Run, happen: Callable[[], Event | None]) -> None:
         """Have something happen to a run."""
+
+    def said(self, run: Run, event: Event) -> Event:
+        """Note what somebody outside says to a run."""
 
 
 class Run:
@@ -92,8 +118,12 @@ class Run:
                 self._perform(command)
 
     def snapshot(self) -> dict[str, Json]:
-        """How the run stands."""
-        return self._brain.snapshot()
+        """How the run stands. A slice tells of the tasks in its items; the map itself is told of by its run."""
+        told = self._brain.snapshot()
+        part = self._start_of.slice
+        if part is not None:
+            told["tasks"] = [task for task in told["tasks"] if task["id"] != part.task]
+        return told
 
     def awaiting(self, path: str) -> list[str]:
         """The addresses of the tasks at `path` that wait for a signal."""
@@ -165,12 +195,15 @@ class Run:
 
     def _start(self, command: StartActivity) -> None:
         task, kind = command.task, command.call.activity_type
-        mock = self._world.case.mocks.of(self.prefix + task)
+        address = self.prefix + task
+        mock = self._world.case.mocks.of(address)
         if mock is None:
-            self._world.trace.missing.append(Missing(self.prefix + task, kind))
+            self._world.trace.missing.append(Missing(address, kind))
             return
+        asked = self._world.asked.get(address, 0)
+        mock = mock.after(asked)
         self._running.add(task)
-        if fault := self._world.stage.config_fault(kind, command.call.config):
+        if fault := self._world.stage.config_fault(kind, with_placeholders(command.call)):
             failed = ActivityFailed(task, TaskError("INVALID_CONFIG", fault, task), 1, self._now)
             self._later(0, lambda: self._ended(task, failed))
             return
@@ -180,9 +213,11 @@ class Run:
             return
         end = play(command, mock, self._now)
         if isinstance(end, NoAnswer):
-            attempt = end.attempt
+            attempt = asked + end.attempt
             self._world.later(end.at, self, lambda: self._unanswered(task, kind, attempt))
         else:
+            attempts = end.attempts if isinstance(end, ActivityFailed) else end.outcome.attempt
+            self._world.asked[address] = asked + attempts
             self._world.later(end.at, self, lambda: self._ended(task, end))
 
     def _ended(self, task: str, event: Event) -> Event | None:
@@ -228,7 +263,7 @@ class Run:
         if refused:
             self._world.trace.refused.append(f"a vote by {vote.by} was not possible: {refused}")
             return None
-        return None if request.outcome == "PENDING" else request.resolved(self._now)
+        return None if request.outcome == "PENDING" else self._world.said(self, request.resolved(self._now))
 
     # --- children and slices --------------------------------------------------------------------------------------
 

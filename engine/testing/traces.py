@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.core.contracts import Json
+from engine.core.contracts import Event, Json
 from engine.testing.addresses import path_of
 
 
@@ -40,6 +40,15 @@ class Waiting:
     kind: str
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What somebody outside said, `at` seconds after the start of the case's run, to the run whose tasks stand behind `prefix`."""
+
+    at: float
+    prefix: str
+    event: Event
+
+
 @dataclass(slots=True)
 class Trace:
     """What came of a case. `took` is in seconds of the run's own clock; `path` as in the test file.
@@ -58,6 +67,7 @@ class Trace:
     missing: list[Missing] = field(default_factory=list)
     waits: list[Waiting] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
 
     def ends(self, name: str) -> list[TaskEnd]:
         """The task at an address, or every instance of it if `name` has no indices; none if it was never reached."""

@@ -124,12 +124,61 @@ def test_a_good_definition_is_left_in_peace(editor: Editor) -> None:
             "{id: a, activity_type: http_request, config: {url: 'https://x.test', max_response_bytes: 0}}",
             "minimum",
         ),
+        ("{id: m, type: map, items: [1], tasks: [{id: a, type: set}]}", 'Missing property "values"'),
+        (
+            "{id: m, type: map, items: [1], tasks: [{id: g, type: group, tasks: [{id: a, type: wait, untl: x}]}]}",
+            "Property untl is not allowed.",
+        ),
+        ("{id: m, type: map, items: 5, tasks: [{id: a, type: end}]}", "Expected one of array, string"),
+        (
+            "{id: l, type: loop, until: true, tasks: [{id: a, type: end}]}",
+            'Missing property "max_iterations"',
+        ),
+        ("{id: g, type: group, retry: {}, tasks: [{id: a, type: end}]}", "Property retry is not allowed."),
+        ("{id: s, type: signal, signal: s, schema: []}", 'Expected "object(SignalTask)"'),
+        ("{id: c, type: workflow, workflow: x, ref: main}", "pattern"),
+        (
+            "{id: a, activity_type: python_function, config: {function: 'm:f'}, compensate: {activity_type: http_request, config: {}}}",
+            'Missing property "url"',
+        ),
     ],
 )
 def test_a_fault_is_marked_exactly(editor: Editor, task: str, message: str) -> None:
     (found,) = editor.open(f"name: w\ntasks:\n  - {task}\n")
     assert message in found["message"]
     assert found["range"]["start"]["line"] == 2
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "docs" / "reference" / "examples").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_every_kind_of_task_and_trigger_is_left_in_peace(editor: Editor, file: Path) -> None:
+    assert editor.open(file.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("trigger", "message"),
+    [
+        ("{id: t, type: schedule}", 'Missing property "cron"'),
+        ("{id: t, type: webhook, secret: S, cron: x}", "Property cron is not allowed."),
+        ("{id: t}", 'Missing property "type"'),
+    ],
+)
+def test_a_fault_of_a_trigger_is_marked_exactly(editor: Editor, trigger: str, message: str) -> None:
+    (found,) = editor.open(
+        f"name: w\ntriggers:\n  - {trigger}\ntasks: [{{id: a, type: set, values: {{}}}}]\n"
+    )
+    assert message in found["message"]
+    assert found["range"]["start"]["line"] == 2
+
+
+def test_keys_of_tasks_inside_of_tasks_are_offered(editor: Editor) -> None:
+    editor.open(
+        "name: w\ntasks:\n  - id: m\n    type: map\n    items: []\n    tasks:\n      - id: a\n        type: loop\n        \n"
+    )
+    labels = {item["label"] for item in editor.at("completion", 8, 8)["items"]}
+    assert {"until", "max_iterations", "state", "tasks"} <= labels
+    assert "items" not in labels
 
 
 def test_keys_are_offered_with_their_meaning(editor: Editor) -> None:

@@ -1,314 +1,252 @@
 """A world around the brain in which everything is chance, and a judge that knows the rules by itself.
 
 One simulation: a random definition; then, step by step, anything that may happen does, in any order, some of it twice,
-with crashes in between.  The judge holds the brain to what must be true whatever happens.
+with crashes in between.  Slices of maps are brains of their own; children are only outcomes.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from random import Random
 from typing import Any
 
 from engine.core.contracts import (
-    ActivityCancelled,
-    ActivityCompleted,
-    ActivityFailed,
-    ActivityOutcome,
-    ApprovalRequested,
-    ApprovalResolved,
-    CancelActivity,
     CancelRequested,
-    CancelTimer,
-    CloseApproval,
+    CancelSlice,
     Command,
-    Event,
     FinishRun,
-    RequestApproval,
-    StartActivity,
-    Started,
-    StartTimer,
+    FinishSlice,
+    Json,
+    PauseRequested,
+    ResumeRequested,
+    RunStart,
+    SignalReceived,
+    SliceEnded,
+    StartSlice,
     TaskError,
-    TimerFired,
+    TellFamily,
 )
 from engine.core.plan import Plan
-from engine.core.state_machine import Brain
-from engine.core.states import RUN_ENDS, TASK_ENDS
 from tests.simulation import oracle
-from tests.support.definitions import definition, start, task
+from tests.simulation.actor import Actor
+from tests.simulation.random_definitions import SIGNAL, Author
+from tests.support.definitions import start
 
-MOST_STEPS = 5_000
-
-
-def random_definition(chance: Random) -> dict[str, Any]:
-    """Any shape that the language allows, small enough to be read when it fails."""
-    size = chance.choice([1, 2, 3, 5, 8, 13, 30])
-    sloppy = chance.random() < 0.3  # an author whose expressions fail
-    return definition(
-        *_phase(chance, "t", size, sloppy),
-        on_failure=_phase(chance, "f", chance.randint(0, 3), sloppy),
-        finally_=_phase(chance, "e", chance.randint(0, 3), sloppy),
-        max_concurrency=chance.choice([None, None, 1, 2, 5]),
-        on_task_failure=chance.choice(["finish", "drain", "cancel"]),
-        timeout=chance.choice([None, None, 50.0]),
-        cleanup_timeout=chance.choice([None, 20.0]),
-        outputs=chance.choice(
-            [None, {"x": "${{ tasks.t0.status }}"}, "${{ 1 / 0 }}" if sloppy else {"x": 1}]
-        ),
-        title="${{ run.id }}",
-    )
-
-
-def _phase(chance: Random, letter: str, size: int, sloppy: bool) -> list[dict[str, Any]]:
-    density = chance.random()
-    tasks = []
-    for index in range(size):
-        before = [f"{letter}{other}" for other in range(index) if chance.random() < density / (1 + index / 4)]
-        tasks.append(_task(chance, f"{letter}{index}", before, sloppy))
-    return tasks
-
-
-def _task(chance: Random, name: str, before: list[str], sloppy: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "run_on": chance.choice(["success"] * 4 + ["any_success", "failure", "always"]),
-        "when": chance.choice([None] * 8 + ["${{ true }}", "${{ false }}"]),
-        "continue_on_failure": chance.random() < 0.2,
-        "default_outputs": chance.choice([None, {"n": 0}]),
-    }
-    if sloppy:
-        wrong = ["${{ 1 / 0 == 1 }}", "${{ 'text' }}"]
-        fields["when"] = chance.choice([fields["when"]] * 6 + wrong)
-    if before:
-        seen = chance.choice(before)
-        fields["when"] = chance.choice([fields["when"], f"${{{{ tasks.{seen}.status != 'FAILED' }}}}"])
-        fields["config"] = {"seen": f"${{{{ tasks.{seen}.outputs }}}}"}
-    match chance.choice(["activity"] * 7 + ["approval", "wait", "set"]):
-        case "approval":
-            on_reject = chance.choice(["fail", "continue"])
-            fields |= {"activity_type": "human_approval", "config": {"message": "?", "on_reject": on_reject}}
-        case "wait":
-            fields |= {
-                "type": "wait",
-                "duration": chance.choice([5.0, "${{ '1m' }}", "${{ -1 }}" if sloppy else 0.0]),
-            }
-        case "set":
-            fields |= {
-                "type": "set",
-                "values": chance.choice([{"n": 1}, {"n": "${{ 1 / 0 }}" if sloppy else "${{ 1 + 1 }}"}]),
-            }
-        case _:
-            fields["outputs"] = chance.choice(
-                [None] * 5 + ["${{ result.n }}", {"n": "${{ result.missing }}"} if sloppy else None]
-            )
-    return task(name, *before, **fields)
+MOST_STEPS = 20_000
+CHILD = {
+    "workflow": "child",
+    "source": "main",
+    "commit_sha": "e" * 40,
+    "revision_sha": "d" * 40,
+    "digest": "4" * 64,
+    "compiled_digest": "5" * 64,
+    "bundle_digest": "",
+    "dsl": "1",
+    "size": 100,
+    "calls": {},
+}
 
 
 class World:
-    """Everything outside of the brain."""
+    """A run, its slices, and everything outside of them."""
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
-        self.compiled = random_definition(chance)
+        self.compiled = Author(chance).write()
         self.plan = Plan(self.compiled)
         self.bound = chance.choice([1, 3, 500])
-        self.brain = Brain(self.plan, in_flight=self.bound)
         self.bad = chance.choice([0.0, 0.2, 0.5])
-        self.at = 1000.0
-        self.running: dict[str, bool] = {}
-        """Activities under way, and whether they were asked to end."""
-        self.requesting: set[str] = set()
-        self.rows: dict[str, str] = {}
-        """Rows of approval requests by task: PENDING or how they were resolved."""
-        self.escalated: set[str] = set()
-        self.closing: dict[str, str] = {}
-        self.timers: dict[str, float] = {}
-        self.ever: list[str] = []
-        self.told: list[Event] = []
-        self.trace: list[Command] = []
-        self.finish: FinishRun | None = None
-        self.restarting = False
+        self.calm = chance.random() < 0.5  # nobody cancels
+        self.every: list[Actor] = []
+        self.root = self._actor(self._begun(), 1000.0)
+        self.actors = [self.root]
+        self.number = 0
+        self.signalled = 0
 
     def simulate(self) -> list[Command]:
         """Play until the run ends; gives all commands. Raises AssertionError at the first broken rule."""
-        self.tell(Started(start(), self.at))
+        self.root.begin()
+        self._deliver()
         for _ in range(MOST_STEPS):
-            if self.finish is not None:
+            if self.root.finish is not None:
                 break
-            self.step()
-        self.judge_end()
-        return self.trace
+            self._step()
+            self._deliver()
+            self._judge_limits()
+        self._judge_end()
+        return [command for actor in self.every for command in actor.trace]
 
-    def step(self) -> None:
-        """One thing happens."""
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
         chance = self.chance.random()
+        self.root.at += self.chance.random()
+        for actor in self.actors:
+            actor.at = max(actor.at, self.root.at)
+        actor = self.chance.choice(self.actors)
         if chance < 0.02:
-            self.tell(CancelRequested("bob", "", self.at, self.chance.choice(["", "one", "two"])))
-        elif chance < 0.07 and self.told:
-            self.tell(self.chance.choice(self.told), again=True)
-        elif chance < 0.11:
-            self.crash()
+            self._meddle()
+        elif chance < 0.05 and actor.told and actor.finish is None:
+            actor.repeat()
+        elif chance < 0.08 and actor.finish is None:
+            actor.crash()
+        elif chance < 0.10:
+            self._signal()
         else:
-            self.happen()
+            self._happen()
 
-    def happen(self) -> None:
-        open_rows = [name for name, outcome in self.rows.items() if outcome == "PENDING"]
-        possible: list[tuple[str, str]] = [
-            *(("activity", name) for name in self.running),
-            *(("request", name) for name in sorted(self.requesting)),
-            *(("close", name) for name in self.closing),
-            *(("decide", name) for name in open_rows),
+    def _happen(self) -> None:
+        possible = [
+            (actor, what, name)
+            for actor in self.actors
+            if actor.finish is None
+            for what, name in actor.possible()
         ]
-        if self.timers:
-            possible.append(("timer", min(self.timers, key=lambda name: (self.timers[name], name))))
-        assert possible, f"the run is stuck: {self.brain.snapshot()}"
-        what, name = self.chance.choice(possible)
-        self.at += self.chance.random()
-        {
-            "activity": self.end_activity,
-            "request": self.make_request,
-            "close": self.answer_close,
-            "decide": self.decide,
-            "timer": self.fire,
-        }[what](name)
-
-    def end_activity(self, name: str) -> None:
-        asked = self.running.pop(name)
-        outcome = self.chance.choice(["gone", "fail" if self.chance.random() < self.bad else "ok", "ok"])
-        if outcome == "gone" and asked:
-            self.tell(ActivityCancelled(name, self.at))
-        elif outcome == "fail":
-            self.tell(ActivityFailed(name, TaskError("BOOM", "no"), 2, self.at))
-        else:
-            self.tell(ActivityCompleted(name, ActivityOutcome({"n": 1}, 1), self.at))
-
-    def make_request(self, name: str) -> None:
-        self.requesting.discard(name)
-        if self.chance.random() < 0.1:
-            self.tell(ActivityFailed(name, TaskError("CONFIG", "no"), 1, self.at))
+        done = [
+            (actor, "report", "")
+            for actor in self.actors
+            if actor is not self.root and actor.finish is not None
+        ]
+        choice = [*possible, *done]
+        if not choice:
+            self._unstick()
             return
-        self.rows.setdefault(name, "PENDING")
-        if self.chance.random() < 0.1:  # somebody is quicker than the answer
-            self.decide(name)
-        deadline = self.chance.choice([None, self.at + 5, self.at - 5])
-        self.tell(ApprovalRequested(name, f"id-{name}", self.at, self.at, deadline))
+        actor, what, name = self.chance.choice(choice)
+        if what == "report":
+            self._report(actor)
+        else:
+            actor.happen(what, name)
 
-    def decide(self, name: str) -> None:
-        if self.rows[name] == "PENDING":
-            self.rows[name] = self.chance.choice(["APPROVED", "APPROVED", "REJECTED"])
-        self.resolved(name)
+    def _unstick(self) -> None:
+        """Nothing happens of itself: somebody must resume the run, or signal it."""
+        if self.root.brain.snapshot()["status"] == "PAUSED":
+            self._resume()
+            return
+        waiting = [w["kind"] for actor in self.actors for w in actor.brain.snapshot()["waiting"]]
+        assert "signal" in waiting, f"the run is stuck: {self.root.brain.snapshot()}"
+        self._signal()
 
-    def answer_close(self, name: str) -> None:
-        why = self.closing.pop(name)
-        deadline = None
-        if self.rows[name] == "PENDING":
-            if why == "cancelled":
-                self.rows[name] = "CANCELLED"
-            elif name not in self.escalated and self.chance.random() < 0.5:
-                self.escalated.add(name)
-                deadline = self.at + 5
-            else:
-                self.rows[name] = "TIMED_OUT"
-        self.resolved(name, deadline)
+    def _meddle(self) -> None:
+        what = self.chance.choice(["cancel", "pause", "pause", "resume"])
+        if what == "cancel" and not self.calm:
+            number = self.chance.choice(["one", "two"])
+            self.root.tell(CancelRequested("bob", "", self.root.at, number))
+        elif what == "pause":
+            self.number += 1
+            self.root.tell(PauseRequested("bob", "", self.root.at, f"p{self.number}"))
+        elif what == "resume":
+            self._resume()
 
-    def resolved(self, name: str, deadline: float | None = None) -> None:
-        outcome: Any = self.rows[name]
-        self.tell(ApprovalResolved(name, f"id-{name}", outcome, [], self.at, deadline))
+    def _resume(self) -> None:
+        self.number += 1
+        self.root.tell(ResumeRequested("bob", self.root.at, f"p{self.number}"))
 
-    def fire(self, name: str) -> None:
-        self.at = max(self.at, self.timers.pop(name))
-        self.tell(TimerFired(name, self.at))
+    def _signal(self) -> None:
+        self.signalled += 1
+        self.root.tell(SignalReceived(f"s{self.signalled}", SIGNAL, self.signalled, self.root.at))
 
-    # --- the brain ---
+    # --- slices ---------------------------------------------------------------------------------------------------
 
-    def tell(self, event: Event, *, again: bool = False) -> None:
-        """Tell an event to the brain, and to a second one that was restored a moment ago: they must not differ."""
-        shadow = Brain(self.compiled, _as_json(self.brain.to_json()), in_flight=self.bound)
-        before = self.brain.to_json()
-        commands = self.brain.apply(event)
-        assert shadow.apply(event) == commands
-        assert shadow.to_json() == self.brain.to_json()
-        if again and not isinstance(event, CancelRequested):
-            self.judge_repeat(event, before, commands)
-        self.told.append(event)
-        self.take(commands)
+    def _deliver(self) -> None:
+        """Hand on what the brains ask of each other."""
+        for actor in list(self.actors):
+            while actor.outbox:
+                self._hand_on(actor, actor.outbox.pop(0))
 
-    def crash(self) -> None:
-        """Forget everything but the state; what was under way must be asked for again, and nothing else."""
-        self.brain = Brain(self.compiled, _as_json(self.brain.to_json()), in_flight=self.bound)
-        was = (dict(self.running), set(self.requesting), dict(self.closing), dict(self.timers))
-        answered = {name for name in self.requesting if self.task(name)["status"] != "WAITING"}
-        self.running, self.requesting, self.closing, self.timers = {}, set(), {}, {}
-        self.restarting = True
-        self.take(self.brain.resume(self.at))
-        self.restarting = False
-        assert self.running == was[0]
-        assert self.requesting == was[1] - answered
-        assert self.closing.items() <= was[2].items()
-        assert self.timers.keys() == was[3].keys()
-        assert all(due >= self.at or due == was[3][name] for name, due in self.timers.items())
+    def _hand_on(self, actor: Actor, command: Command) -> None:
+        match command:
+            case StartSlice(start=begun):
+                part = self._actor(begun, self.root.at)
+                part.above = actor
+                self.actors.append(part)
+                part.begin()
+                self._hand_all(part)
+            case CancelSlice(task=name, offset=offset):
+                self._to_slice(actor, name, offset, CancelRequested("family", "", self.root.at))
+            case TellFamily(what=what):
+                self.number += 1
+                for part in [each for each in self.actors if each.above is actor and each.finish is None]:
+                    told: Any = (
+                        PauseRequested("family", "", self.root.at, f"p{self.number}")
+                        if what == "pause"
+                        else ResumeRequested("family", self.root.at, f"p{self.number}")
+                    )
+                    part.tell(told)
+                    self._hand_all(part)
 
-    def take(self, commands: list[Command]) -> None:
-        for command in commands:
-            assert self.finish is None, f"{command} after the end"
-            match command:
-                case StartActivity(task=name):
-                    self.judge_start(name)
-                    self.running[name] = False
-                case RequestApproval(task=name):
-                    self.judge_start(name)
-                    self.requesting.add(name)
-                case CancelActivity(task=name):
-                    assert not self.running[name], f"{name} was asked to end twice"
-                    self.running[name] = True
-                case CloseApproval(task=name, why=why):
-                    self.closing[name] = why
-                case StartTimer(timer=name, seconds=seconds):
-                    assert name not in self.timers
-                    assert seconds >= 0
-                    self.timers[name] = self.at + seconds
-                case CancelTimer(timer=name):
-                    del self.timers[name]
-                case FinishRun():
-                    self.finish = command
-        self.trace += commands
-        busy = len(self.running) + sum(self.task(name)["status"] == "WAITING" for name in self.requesting)
-        assert busy <= min(self.compiled["max_concurrency"] or self.bound, self.bound)
+    def _hand_all(self, actor: Actor) -> None:
+        while actor.outbox:
+            self._hand_on(actor, actor.outbox.pop(0))
 
-    # --- the judge ---
+    def _to_slice(self, above: Actor, name: str, offset: int, event: Any) -> None:
+        for actor in self.actors:
+            part = actor.start.slice
+            if actor.above is above and part is not None and (part.task, part.offset) == (name, offset):
+                if actor.finish is None:
+                    actor.tell(event)
+                    self._hand_all(actor)
+                return
+        raise AssertionError(f"there is no slice {name}[{offset}]")
 
-    def task(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.brain.snapshot()["tasks"][self.plan.positions[name]]
-        return found
+    def _report(self, actor: Actor) -> None:
+        """A slice that is over tells the run that asked for it."""
+        finish, part, above = actor.finish, actor.start.slice, actor.above
+        assert isinstance(finish, FinishSlice)
+        assert part is not None
+        assert above is not None
+        actor.judge_end()
+        self.actors.remove(actor)
+        del above.slices[part.task, part.offset]
+        undo: Json = finish.undo
+        status: Any = finish.status
+        error = finish.error
+        if part.undo is None and self.bad and self.chance.random() < 0.02:
+            status, error, undo = "FAILED", TaskError("LOST", "no"), None
+        event = SliceEnded(
+            part.task,
+            part.offset,
+            status,
+            finish.results,
+            finish.failures,
+            error,
+            undo,
+            self.root.at,
+            finish.ended,
+        )
+        above.tell(event)
 
-    def judge_start(self, name: str) -> None:
-        if not self.restarting:
-            assert name not in self.ever, f"{name} was started twice"
-            self.ever.append(name)
-        plan = self.plan.tasks[self.plan.positions[name]]
-        for before in plan.predecessors:
-            ahead = self.plan.tasks[self.plan.phase(plan.phase).start + before].id
-            assert self.task(ahead)["status"] in TASK_ENDS, f"{name} was started before {ahead} ended"
+    def _actor(self, begun: RunStart, at: float) -> Actor:
+        actor = Actor(self.chance, self.plan, begun, self.bound, self.bad, at)
+        self.every.append(actor)
+        return actor
 
-    def judge_repeat(self, event: Event, before: dict[str, Any], commands: list[Command]) -> None:
-        late = isinstance(event, ApprovalResolved) and event.outcome == "PENDING"
-        if not late:  # a repeated escalation sets the same deadline anew
-            assert commands == [], f"{event} told twice"
-            assert self.brain.to_json() == before
+    def _begun(self) -> RunStart:
+        begun = start()
+        pin = dataclasses.replace(
+            begun.pin, calls={"child@same": "main/child@e"}, closure={"main/child@e": CHILD}
+        )
+        targets: tuple[str, ...] = ()
+        if self.chance.random() < 0.1:
+            targets = (self.chance.choice(self.plan.blocks[0].tasks).id,)
+        return dataclasses.replace(begun, pin=pin, targets=targets)
 
-    def judge_end(self) -> None:
-        assert self.finish is not None, "the run does not end"
-        assert self.brain.over
-        snapshot = self.brain.snapshot()
-        assert snapshot["status"] == self.finish.status
-        assert self.finish.status in RUN_ENDS
-        assert all(t["status"] in TASK_ENDS for t in snapshot["tasks"])
-        assert not self.running, "activities are left behind"
-        assert not self.timers, "timers are left behind"
-        assert snapshot["waiting"] == []
-        assert self.brain.apply(CancelRequested("eve", "", self.at)) == []
-        oracle.judge(self.plan, snapshot, self.finish, cut=bool(self.brain.to_json()["cancels"]))
+    # --- the judge ------------------------------------------------------------------------------------------------
 
+    def _judge_limits(self) -> None:
+        limit = min(self.compiled["max_concurrency"] or self.bound, self.bound)
+        busy = sum(len(actor.running) + len(actor.requesting) + len(actor.children) for actor in self.actors)
+        assert busy <= limit, f"{busy} are in flight, and {limit} may be"
 
-def _as_json(state: dict[str, Any]) -> dict[str, Any]:
-    copied: dict[str, Any] = json.loads(json.dumps(state))
-    return copied
+    def _judge_end(self) -> None:
+        self.root.judge_end()
+        assert isinstance(self.root.finish, FinishRun)
+        assert self.actors == [self.root], "slices are left behind"
+        oracle.judge(self.compiled, self.root.brain.snapshot(), self.root.finish, self._facts())
+
+    def _facts(self) -> oracle.Facts:
+        state = self.root.brain.to_json()
+        return oracle.Facts(
+            cancels=len(state["cancels"]),
+            targets=self.root.start.targets,
+            undone=self.root.undo_order,
+        )

@@ -173,7 +173,7 @@ def _compiled(made: dict[str, Any]) -> dict[str, Any]:
             names |= dict.fromkeys(_own_names(item), "dyn")
     inputs = made["inputs"] or {"type": "object", "properties": {}}
     env = {"type": "object", "properties": {name: {} for name in made["env"]}}
-    compiler = _Compiler(Environment(names, {"inputs": inputs, "env": env}))
+    compiler = _Compiler(Environment(names, {"inputs": inputs, "env": env}), f"{inputs} {env}")
     for phase in ("tasks", "on_failure", "finally"):
         made[phase] = [compiler.task(item) for item in made[phase]]
     for key in ("title", "labels", "outputs"):
@@ -194,11 +194,16 @@ def _own_names(item: dict[str, Any]) -> tuple[str, str]:
     return name, f"{name}_index"
 
 
+_ENTRIES: dict[str, Any] = {}
+"""Expressions compiled before: what they become depends on nothing but the types of inputs and `env`."""
+
+
 class _Compiler:
     """Replaces expressions by their places in one table."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, known: str) -> None:
         self._environment = environment
+        self._known = known
         self.exprs: list[dict[str, Any]] = []
 
     def value(self, value: Any) -> Any:
@@ -238,7 +243,10 @@ class _Compiler:
         )
 
     def _add(self, src: str, place: object) -> int:
-        self.exprs.append(compile_expression(src, self._environment).entry())
+        key = f"{src}\n{self._known}"
+        if key not in _ENTRIES:
+            _ENTRIES[key] = compile_expression(src, self._environment).entry()
+        self.exprs.append(_ENTRIES[key])
         return len(self.exprs) - 1
 
 

@@ -47,12 +47,29 @@ class Puppet:
             return
         self.told.append(said)
 
+    @workflow.signal(name="pinflow.pause")
+    async def pause(self, said: Any) -> None:
+        self.told.append({"heard": "pause"} | said)
+
+    @workflow.signal(name="pinflow.resume")
+    async def resume(self, said: Any) -> None:
+        self.told.append({"heard": "resume"} | said)
+
+    @workflow.signal(name="pinflow.signal")
+    async def signalled(self, said: Any) -> None:
+        self.told.append({"heard": "signal"} | said)
+
+    @workflow.signal(name="pinflow.slot")
+    async def slot(self, said: Any) -> None:
+        self.told.append({"heard": "slot"} | said)
+
     @workflow.query(name="pinflow.snapshot")
     def snapshot(self) -> RawValue:
         status = "COMPLETED" if self.told else "WAITING"
         said = {
             "status": "RUNNING" if not self.told else "COMPLETED",
             "tasks": [{"id": "gate", "status": status, "skip_reason": "", "attempts": 0, "started_at": 1.5}],
+            "waiting": self.start["inputs"].get("waiting", []) if self.start else [],
         }
         return RawValue(
             Payload(

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
+from engine.storage import triggers
 from engine.storage.database import Database
 from engine.storage.models import Revision, Source, VersionRange, WorkflowDefinition, WorkflowVersion
 
@@ -50,6 +51,10 @@ def compiled_form(name: str, **changes: Any) -> dict[str, Any]:
         "exprs": [],
     }
     return form | changes
+
+
+def _times(trigger: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in trigger.items() if key not in ("when", "inputs")}
 
 
 async def register(
@@ -117,6 +122,8 @@ async def register(
                     description="",
                     labels={},
                     uses_functions=False,
+                    triggers=[_times(each) for each in (compiled or {}).get("triggers", [])],
+                    calls=(compiled or {}).get("calls", []),
                 )
                 .returning(WorkflowVersion.id)
             )
@@ -149,4 +156,5 @@ async def register(
             text("UPDATE sources SET live_seq = :seq, live_sha = :sha WHERE id = :s"),
             {"seq": seq, "sha": commit_sha, "s": source_id},
         )
+        await triggers.follow(connection, source_id=source_id, seq=seq, names=[name])
     return Registered(source_id, version_id, name, commit_sha, digest, compiled_digest, len(body))

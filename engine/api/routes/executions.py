@@ -16,6 +16,8 @@ from engine.api.schemas.executions import (
     Execute,
     Execution,
     ExecutionDetail,
+    Rerun,
+    Rerunning,
     Signal,
     Signalled,
     Started,
@@ -163,3 +165,23 @@ async def signal(
     return await services.signals.signal(
         by, execution_id, body.name, body.payload, correlation=body.correlation, key=idempotency_key
     )
+
+
+@router.post("/{execution_id}/rerun", status_code=202, response_model=Rerunning, responses=CONFLICT)
+async def rerun(
+    execution_id: str,
+    services: Service,
+    by: By,
+    body: Annotated[Rerun | None, Body()] = None,
+    idempotency_key: IdempotencyKey = "",
+) -> Any:
+    """Do a run once more, as a run of its own: on the same pin, on another commit, or from what failed.
+
+    The old run stays as it is. Role: operator.
+    """
+    asked = body or Rerun()
+    made = await services.reruns.rerun(
+        by, execution_id, ref=asked.ref, from_failed=asked.from_failed, key=idempotency_key
+    )
+    started = {name: getattr(made.started, name) for name in Started.model_fields}
+    return started | {"rerun_of": made.rerun_of, "tasks": made.tasks}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
-from engine.api.auth import Service
+from engine.api.auth import By, Service, needs
 from engine.api.schemas.common import Cursor, Limit, Page
-from engine.api.schemas.workflows import Version, Workflow, WorkflowDetail
+from engine.api.schemas.workflows import Backfill, Span, Version, Workflow, WorkflowDetail
 from engine.forge.pull_requests import pull_request
 from engine.services import cursors
 from engine.storage.rows import Record
@@ -50,6 +50,17 @@ def _span(row: Record) -> Record:
     }
 
 
+@router.post(
+    "/{workflow:path}/triggers/{trigger}/backfill",
+    status_code=202,
+    response_model=Backfill,
+    dependencies=[Depends(needs("operator"))],
+)
+async def backfill(workflow: str, trigger: str, body: Span, services: Service, by: By) -> Any:
+    """Start a run for each scheduled time of a span that has had none, a hundred at a time. Role: operator."""
+    return await services.triggers.backfill(by, workflow, trigger, body.from_, body.to)
+
+
 @router.get("/{workflow:path}", response_model=WorkflowDetail)
 async def get_workflow(
     workflow: str,
@@ -80,5 +91,6 @@ async def get_workflow(
         "dsl": pin.dsl,
         "inputs": compiled["inputs"],
         "tasks": [task["id"] for task in compiled["tasks"]],
+        "triggers": await services.triggers.of_workflow(version.source_id, pin.workflow),
         "definition": text,
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from engine.api.schemas.common import Message
+from pydantic import AwareDatetime, Field
+
+from engine.api.schemas.common import Body, Message
 
 
 class Workflow(Message):
@@ -24,6 +26,65 @@ class Workflow(Message):
     bundle_digest: str
 
 
+class Fired(Message):
+    """What came of a trigger's moment."""
+
+    key: str
+    """The scheduled time, or what tells a delivery from others."""
+    status: Literal["CLAIMED", "WAITING", "STARTED", "IGNORED", "SKIPPED", "MISSED", "FAILED"]
+    reason: str
+    execution_id: str
+    at: datetime
+
+
+class Trigger(Message):
+    """What starts a live workflow by itself."""
+
+    id: str
+    type: Literal["schedule", "webhook"]
+    status: Literal["PENDING", "APPLIED", "REFUSED"]
+    """Whether Temporal has it as the live version says; REFUSED with Temporal's `message`."""
+    message: str
+    last: Fired | None
+    next: list[datetime] | None
+    """The next times, jitter included; null if Temporal does not say so now, and for a webhook."""
+    paused: bool
+    """Somebody has paused the schedule through Temporal."""
+    cron: list[str] | str | None = None
+    timezone: str | None = None
+    overlap: str | None = None
+    catchup_window: float | None = None
+    jitter: float | None = None
+    path: str | None = None
+    """Where a webhook is sent."""
+
+
+class Span(Body):
+    """From when, and up to when (which is not in it)."""
+
+    from_: AwareDatetime = Field(alias="from")
+    to: AwareDatetime
+
+
+class Backfilled(Message):
+    """One scheduled time of the span."""
+
+    scheduled_at: datetime
+    status: Literal["STARTED", "IGNORED", "FAILED", "CLAIMED", "WAITING", "GONE"]
+    execution_id: str
+    reason: str
+    repeated: bool
+    """The run was there already."""
+
+
+class Backfill(Message):
+    """The runs of a span, or the first hundred of them."""
+
+    items: list[Backfilled]
+    next: datetime | None
+    """Send it as `from` to go on; null if that was all."""
+
+
 class WorkflowDetail(Workflow):
     """A definition as of a ref, with what a start needs to know."""
 
@@ -34,6 +95,8 @@ class WorkflowDetail(Workflow):
     """The JSON Schema of its inputs; null if it takes none."""
     tasks: list[str]
     """The ids of its tasks, in the order of the file."""
+    triggers: list[Trigger]
+    """Those of the live version."""
     definition: str | None = None
     """The text as in git, if `definition=true` asks for it."""
 

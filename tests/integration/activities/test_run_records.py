@@ -12,8 +12,12 @@ from temporalio.testing import ActivityEnvironment
 
 from engine.activities import approval_requests
 from engine.activities.door import engine_activities
+from engine.storage import run_records
+from engine.storage.run_records import RunRecord
 from tests.integration.activities.conftest import Run
 from tests.support.activities import call
+from tests.support.registered import register
+from tests.support.runs import add_run
 
 
 async def record(run: Run, status: str = "COMPLETED", **fields: Any) -> None:
@@ -145,3 +149,52 @@ async def test_unknown_run_is_no_error(run: Run) -> None:
 async def test_thousand_tasks_are_one_statement(run: Run) -> None:
     await record(run, tasks=[task(f"t{n}", outputs={"n": n}) for n in range(1000)])
     assert len(await states(run)) == 1000
+
+
+async def test_the_end_of_a_run_gives_its_slots_back_and_serves_the_next(run: Run) -> None:
+    await run.rows(
+        'INSERT INTO slots ("group", execution_id, task, root_id, holder, "limit", held_since)'
+        " VALUES ('g', :run, '', :run, 'w', 1, now()), ('h', :run, 't', :run, 'w', 1, now())"
+    )
+    other = await add_run(run.database, await register(run.database, "other"))
+    await run.rows(
+        'INSERT INTO slots ("group", execution_id, task, root_id, holder, "limit")'
+        " VALUES ('g', :other, '', :other, 'w2', 1)",
+        other=other,
+    )
+    record_of = RunRecord(run.id, "COMPLETED", None, None, [task("a")], time.time())
+    commit_sha, told = await run_records.finish(run.database, record_of, actor="worker")
+    assert (commit_sha, told) == (run.commit_sha, [other])
+    (left,) = await run.rows("SELECT execution_id, held_since FROM slots")
+    assert left["execution_id"] == other
+    assert left["held_since"] is not None
+    (message,) = await run.rows("SELECT execution_id, kind, body FROM outbox WHERE kind = 'slot'")
+    assert (message["execution_id"], message["body"]["to"]) == (other, "w2")
+    assert await run_records.finish(run.database, record_of, actor="worker") == ("", [])
+
+
+async def test_a_run_of_many_tasks_is_recorded_whole_or_not_at_all(run: Run) -> None:
+    tasks = [task(f"t{n}", outputs={"n": n}) for n in range(2500)]
+    broken = [*tasks[:2400], task("odd", attempts="not a number")]
+    with pytest.raises(ApplicationError):
+        await record(run, tasks=broken)
+    assert (await row(run))["status"] == "RUNNING"
+    assert await states(run) == []
+    await record(run, tasks=tasks)
+    assert [state["task"] for state in await states(run)] == [f"t{n}" for n in range(2500)]
+    assert (await row(run))["status"] == "COMPLETED"
+
+
+async def test_what_a_snapshot_says_besides_is_kept(run: Run) -> None:
+    items = {"total": 3, "completed": 2, "failed": 1}
+    await record(run, tasks=[task("m", items=items, child_id="c", compensation="DONE", cached_from="")])
+    assert (await states(run))[0]["more"] == {"items": items, "child_id": "c", "compensation": "DONE"}
+
+
+async def test_the_tasks_of_a_slice_stand_behind_those_of_its_run(run: Run) -> None:
+    named = {getattr(f, "__temporal_activity_definition").name: f for f in engine_activities(run.database)}
+    body = {"execution_id": run.id, "offset": 500, "tasks": [task("m[500].t"), task("m[501].t")]}
+    for _ in range(2):
+        await ActivityEnvironment().run(named["pinflow.record_tasks"], body)
+    await record(run, tasks=[task("m")])
+    assert [state["task"] for state in await states(run)] == ["m", "m[500].t", "m[501].t"]

@@ -21,6 +21,7 @@ OPEN = {
     ("GET", "/docs"),
     ("GET", "/docs/oauth2-redirect"),
     ("POST", "/callbacks/{execution_id}/{address}"),
+    ("POST", "/hooks/{workflow}/{trigger}"),
 }
 
 WRITES = {
@@ -29,8 +30,10 @@ WRITES = {
     ("POST", "/executions/{execution_id}/pause"): "operator",
     ("POST", "/executions/{execution_id}/resume"): "operator",
     ("POST", "/executions/{execution_id}/signal"): "operator",
+    ("POST", "/executions/{execution_id}/rerun"): "operator",
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
+    ("POST", "/workflows/{workflow}/triggers/{trigger}/backfill"): "operator",
     ("POST", "/workflows"): "operator",
     ("POST", "/workflows/{workflow}/promote"): "operator",
     ("POST", "/tokens"): "admin",
@@ -41,6 +44,10 @@ BODIES: dict[str, Any] = {
     "/executions/workflows/{workflow}/execute": {"inputs": {}},
     "/approvals/{approval_id}/approve": {"decision": "approve"},
     "/executions/{execution_id}/signal": {"name": "go"},
+    "/workflows/{workflow}/triggers/{trigger}/backfill": {
+        "from": "2026-01-01T00:00:00Z",
+        "to": "2026-01-02T00:00:00Z",
+    },
     "/tokens": {"subject": "x", "roles": ["viewer"]},
 }
 

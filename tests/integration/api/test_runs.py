@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from engine.api.schemas.executions import ExecutionDetail, Started
-from engine.storage import mending
+from engine.storage import task_states
 from tests.integration.api.conftest import Api
 from tests.support.puppet import worker
 
@@ -37,17 +37,14 @@ async def test_without_a_worker_the_recorded_state_is_shown_and_said_to_be_so(ap
     run = (await api.start()).json()["id"]
     async with api.database.begin() as connection:
         task = {
-            "task": "build",
-            "position": 0,
+            "id": "build",
             "status": "COMPLETED",
-            "skip_reason": "",
             "attempts": 2,
             "started_at": 1.0,
             "finished_at": 2.0,
             "outputs": {"a": [1, None]},
-            "error": None,
         }
-        await mending.refresh_tasks(connection, run, [task])
+        await task_states.note(connection, run, task_states.as_json([task]))
     await api.rows(
         "INSERT INTO task_attempts (execution_id, task, scheduled_at, attempt, phase, status, started_at, error)"
         ' VALUES (:run, \'build\', now(), 1, 1, \'FAILED\', now(), \'{"type": "X", "message": "m"}\')',

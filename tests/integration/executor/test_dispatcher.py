@@ -187,3 +187,28 @@ async def test_a_relay_that_fails_around_the_send_is_followed_by_one_that_does_i
     monkeypatch.delenv("PINFLOW_FAULTS")
     await stage.dispatcher.dispatch_now(run)
     assert await stage.actions(run) == ["execution.requested", "execution.started"]
+
+
+@pytest.mark.parametrize("kind", ["pause", "resume", "signal", "slot"])
+async def test_a_word_reaches_its_run_as_the_signal_of_its_kind(stage: Stage, kind: str) -> None:
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(end="wait")
+        await stage.dispatcher.pass_once()
+        async with stage.database.begin() as connection:
+            await outbox.enqueue(connection, kind, run, {"id": "1", "by": "ada"})
+        await stage.dispatcher.pass_once()
+        remote = await stage.closed(run)
+    assert remote.outputs["told"] == [{"heard": kind, "id": "1", "by": "ada"}]
+
+
+async def test_a_word_for_a_slice_goes_to_the_slice(stage: Stage) -> None:
+    async with worker(stage.executor, stage.queue):
+        run, other = await stage.begin(end="wait"), await stage.begin(end="wait")
+        await stage.dispatcher.pass_once()
+        async with stage.database.begin() as connection:
+            await outbox.enqueue(connection, "slot", run, {"to": other, "task": "t", "granted": True})
+        await stage.dispatcher.pass_once()
+        assert (await stage.closed(other)).outputs["told"] == [
+            {"heard": "slot", "task": "t", "granted": True}
+        ]
+        assert (await stage.executor.describe(run)).status == "OPEN"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from engine.core.contracts import Pin, RunStart
 from engine.executor.reconciler import Reconciler
+from engine.executor.runs import StartRequest
 from tests.integration.executor.conftest import Stage
 from tests.support.puppet import worker
+from tests.support.runs import add_run
 
 OLD = "UPDATE workflow_executions SET started_at = now() - interval '1 hour', created_at = now() - interval '1 hour'"
 
@@ -145,3 +149,122 @@ async def ask(stage: Stage, run: str) -> None:
         policy=json.dumps({"remind_every": 3600.0}),
         at=datetime.now(UTC) - timedelta(minutes=1),
     )
+
+
+async def test_a_run_that_has_not_heard_of_its_slot_or_its_signal_is_told_again(stage: Stage) -> None:
+    waiting = [
+        {"task": "queued", "kind": "slot", "group": "g"},
+        {"task": "gate", "kind": "signal", "signal": "go", "correlation": "", "since": 1.0},
+    ]
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(end="wait", waiting=waiting)
+        await stage.dispatcher.pass_once()
+        await stage.rows(
+            'INSERT INTO slots ("group", execution_id, task, root_id, holder, "limit", held_since)'
+            " VALUES ('g', :run, 'queued', :run, :run, 1, now())",
+            run=run,
+        )
+        await stage.rows(
+            "INSERT INTO signals (execution_id, id, name, by, payload, at)"
+            " VALUES (:run, 's1', 'go', 'ada', '7', now() - interval '1 minute'),"
+            "        (:run, 's2', 'other', 'ada', '7', now() - interval '1 minute')",
+            run=run,
+        )
+        await stage.rows(OLD)
+        assert (await stage.reconciler.pass_once()).told_again == 2
+        sent = await stage.rows("SELECT kind, body FROM outbox ORDER BY kind")
+        assert [(row["kind"], row["body"].get("id"), row["body"].get("to")) for row in sent] == [
+            ("signal", "s1", ""),
+            ("slot", None, run),
+        ]
+        await stage.rows("UPDATE workflow_executions SET checked_at = NULL")
+        assert (await stage.reconciler.pass_once()).told_again == 0
+
+
+async def test_a_run_that_temporal_alone_still_runs_is_asked_to_end_at_the_second_look(stage: Stage) -> None:
+    """LOST as far as we said, and back with a Temporal that was restored."""
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(end="wait")
+        await stage.dispatcher.pass_once()
+        await stage.rows(
+            "UPDATE workflow_executions SET status = 'FAILED', finished_at = now() - interval '1 hour'"
+        )
+        await listed(stage, run)
+        assert (await stage.reconciler.pass_once()).stopped == []
+        assert (await stage.reconciler.pass_once()).stopped == [run]
+        assert (await stage.closed(run)).status == "CANCELLED"
+    assert await stage.status(run) == "FAILED"
+    assert (await stage.actions(run))[-1] == "execution.stopped"
+
+
+async def test_a_slice_of_a_run_that_is_over_is_ended(stage: Stage) -> None:
+    async with worker(stage.executor, stage.queue):
+        run = await stage.begin(end="complete")
+        await stage.dispatcher.pass_once()
+        await stage.closed(run)
+        request = StartRequest(
+            RunStart(f"{run}/m[0]", pin(stage), {"end": "wait"}, "ada", "2030-01-01T00:00:00Z"),
+            stage.version.size,
+        )
+        await stage.executor.start(request)
+        await stage.rows(
+            "UPDATE workflow_executions SET status = 'COMPLETED', finished_at = now() - interval '1 hour'"
+        )
+        await listed(stage, f"{run}/m[0]")
+        await stage.reconciler.pass_once()
+        assert (await stage.reconciler.pass_once()).stopped == [f"{run}/m[0]"]
+        assert (await stage.closed(f"{run}/m[0]")).status == "FAILED"
+
+
+async def test_a_child_whose_parent_is_over_is_asked_to_end_once(stage: Stage) -> None:
+    parent = await add_run(stage.database, stage.version, status="FAILED")
+    await stage.rows("UPDATE workflow_executions SET finished_at = now() - interval '1 hour'")
+    child = await add_run(stage.database, stage.version, parent=(parent, "call"), root=parent)
+    assert (await stage.reconciler.pass_once()).stopped == [child]
+    assert (await stage.reconciler.pass_once()).stopped == []
+    (message,) = await stage.rows("SELECT kind, execution_id FROM outbox")
+    assert (message["kind"], message["execution_id"]) == ("cancel", child)
+    assert await stage.actions(child) == ["execution.cancel_requested"]
+
+
+async def test_slots_of_runs_that_are_over_are_given_back(stage: Stage) -> None:
+    over = await add_run(stage.database, stage.version, status="FAILED")
+    waits = await add_run(stage.database, stage.version)
+    await stage.rows(
+        'INSERT INTO slots ("group", execution_id, task, root_id, holder, "limit", held_since)'
+        " VALUES ('g', :over, '', :over, :over, 1, now()), ('g', :waits, '', :waits, :waits, 1, NULL)",
+        over=over,
+        waits=waits,
+    )
+    assert (await stage.reconciler.pass_once()).freed == [over]
+    (left,) = await stage.rows("SELECT execution_id, held_since FROM slots")
+    assert left["execution_id"] == waits
+    assert left["held_since"] is not None
+
+
+async def test_a_run_that_is_mended_gives_its_slots_back(stage: Stage) -> None:
+    run = await run_to_end(stage, end="complete")
+    await stage.rows(
+        'INSERT INTO slots ("group", execution_id, task, root_id, holder, "limit", held_since)'
+        " VALUES ('g', :run, '', :run, :run, 1, now())",
+        run=run,
+    )
+    assert (await stage.reconciler.pass_once()).ended == [run]
+    assert await stage.rows("SELECT * FROM slots") == []
+
+
+def pin(stage: Stage) -> Pin:
+    version = stage.version
+    return Pin(
+        version.name, "main", version.commit_sha, version.commit_sha, version.digest, version.compiled_digest
+    )
+
+
+async def listed(stage: Stage, workflow_id: str) -> None:
+    """Wait until Temporal's index knows of a workflow."""
+    for _ in range(200):
+        async for page in stage.executor.open_runs():
+            if workflow_id in page:
+                return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{workflow_id} is not in the index")

@@ -88,6 +88,22 @@ def test_a_signal_carries_its_payload_and_correlation(
         command(server, monkeypatch, "signal", "r1", "go", "--payload-file", str(tmp_path / "none"))
 
 
+def test_a_rerun_tells_what_is_reused_and_what_runs_and_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [
+        {"task": "build", "verdict": "reuse", "reason": "definition and inputs are the same"},
+        {"task": "deploy", "verdict": "run", "reason": "it had failed"},
+    ]
+    server = Server({"/executions/r1/rerun": a_run("r2", tasks=tasks, rerun_of="r1")})
+    assert command(server, monkeypatch, "rerun", "r1", "--from-failed", "--at", "latest") == 0
+    assert server.asked == [("/executions/r1/rerun", {"ref": "latest", "from_failed": True})]
+    said = capsys.readouterr().out
+    assert "r2  release at aaaaaaaaaaaa, once more" in said
+    assert "build   reused  definition and inputs are the same" in said
+    assert "deploy  runs    it had failed" in said
+
+
 def test_a_tree_shows_all_that_stands_below_a_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -165,3 +165,41 @@ def test_the_import_path_stays_light(source: Path, arguments: list[str]) -> None
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "[]\n"
+
+
+CALLER = "name: caller\ntasks: [{id: c, type: workflow, workflow: child, inputs: {n: %s}}]\n"
+CHILD = (
+    "name: child\ninputs: {properties: {n: {type: integer}}}\ntasks: [{id: a, type: set, values: {x: 1}}]\n"
+)
+
+
+def test_the_definitions_of_a_folder_are_held_against_each_other(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("workflows/caller.yaml", CALLER % "many")
+    write("workflows/other.yaml", "name: other\ntasks: [{id: c, type: workflow, workflow: nobody}]\n")
+    write("workflows/child.yaml", CHILD)
+    assert run(["validate"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("workflows/caller.yaml:2:62: CALL `child`: does not fit the input")
+    assert lines[1].startswith("workflows/other.yaml:2:43: CALL there is no workflow `nobody`")
+
+
+def test_children_that_fit_are_no_problem(source: Path) -> None:
+    write("workflows/caller.yaml", CALLER % "1")
+    write("workflows/child.yaml", CHILD)
+    assert run(["validate"]) == 0
+
+
+def test_a_file_by_itself_is_not_held_against_others(source: Path) -> None:
+    write("workflows/caller.yaml", CALLER % "1")
+    assert run(["validate", "workflows/caller.yaml"]) == 0
+
+
+def test_a_child_with_a_fault_is_not_told_as_missing(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("workflows/caller.yaml", CALLER % "1")
+    write("workflows/child.yaml", BAD.replace("name: bad", "name: child"))
+    assert run(["validate"]) == 1
+    assert "CALL" not in capsys.readouterr().out

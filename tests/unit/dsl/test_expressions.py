@@ -257,9 +257,10 @@ def test_failures_are_expression_errors_that_begin_with_the_source(src: str, rea
     ],
 )
 def test_work_and_size_are_bounded(src: str, data: Any) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     failure(src, x=data)
-    assert time.monotonic() - started < 10  # a bound that a hang would pass, not a measurement
+    # A bound that a hang would pass, not a measurement; of the work alone, however busy the machine is.
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ def test_a_field_of_an_open_object_is_not_questioned() -> None:
     [
         ("1 > 2", "bool"),
         ("inputs.service", "string"),
-        ("inputs.count", "dyn"),
+        ("inputs.count", "number"),
         ("result.body", "dyn"),
         ("[1]", "list"),
         ("'a'", "string"),

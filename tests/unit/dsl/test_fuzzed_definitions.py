@@ -15,16 +15,17 @@ from engine.dsl.structure import workflow_schema
 
 TYPES = ActivityTypes.default()
 SEEDS = [file.read_bytes() for file in sorted((Path(__file__).parents[2] / "corpus").rglob("*.yaml"))]
-_DEFS = workflow_schema()["$defs"]
 KEYS = sorted(
     {
         *workflow_schema()["properties"],
-        *(k for d in ("ActivityTask", "WaitTask", "SetTask", "Retry") for k in _DEFS[d]["properties"]),
+        *(key for found in workflow_schema()["$defs"].values() for key in found.get("properties", ())),
     }
 )
 TEXTS = st.sampled_from(
     ["a", "b", "a-b", "5s", "http_request", "human_approval", "set", "wait", "failure", "${{ tasks.a.outputs.x }}",
-     "${{ result }}", "${{ 1 +", "$${{ x }}", "${{ inputs.a }} b", "object", "", "\u202e", "#/$defs/a"]
+     "${{ result }}", "${{ 1 +", "$${{ x }}", "${{ inputs.a }} b", "object", "", "\u202e", "#/$defs/a", "map", "loop",
+     "group", "workflow", "signal", "end", "schedule", "webhook", "0 6 * * *", "10%", "same", "${{ secrets.a }}", "x ${{ secrets.b }}",
+     "${{ item }}", "${{ state.a }}", "${{ tasks.a.callback_url }}", "${{ tasks.b.failures }}", "${{ trigger.body }}"]
 )  # fmt: skip
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
@@ -33,8 +34,33 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=12,
 )
-TASK = st.fixed_dictionaries({"id": TEXTS}, optional={key: JSON for key in KEYS if key != "id"})
-DEFINITION = st.fixed_dictionaries({"name": TEXTS, "tasks": st.lists(TASK, max_size=4)}, optional={key: JSON for key in workflow_schema()["properties"] if key not in ("name", "tasks")})  # fmt: skip
+KINDS = st.sampled_from(workflow_schema()["$defs"]["AnyTask"]["properties"]["type"]["enum"])
+TOP = sorted(set(workflow_schema()["properties"]) - {"name", "tasks"})
+
+
+def a_task(name: str, rest: dict[str, Any]) -> dict[str, Any]:
+    return {**rest, "id": name}
+
+
+def a_definition(name: str, tasks: list[Any], rest: dict[str, Any]) -> dict[str, Any]:
+    return {**rest, "name": name, "tasks": tasks}
+
+
+LEAF = st.builds(a_task, TEXTS, st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6))
+TASK = st.recursive(
+    LEAF,
+    lambda inner: st.fixed_dictionaries(
+        {"id": TEXTS, "type": KINDS, "tasks": st.lists(inner, max_size=3)},
+        optional={
+            "items": JSON, "as": TEXTS, "state": JSON, "next": JSON, "until": JSON, "max_iterations": st.integers(0, 3),
+            "results": JSON, "outputs": JSON, "when": TEXTS, "depends_on": st.lists(TEXTS, max_size=2),
+        },
+    ),
+    max_leaves=6,
+)  # fmt: skip
+DEFINITION = st.builds(
+    a_definition, TEXTS, st.lists(TASK, max_size=4), st.dictionaries(st.sampled_from(TOP), JSON, max_size=6)
+)
 
 
 def survives(text: bytes) -> None:

@@ -28,8 +28,13 @@ def functions(value: Any) -> Iterator[str]:
             yield from functions(item)
 
 
-def test_the_gallery_has_what_the_readme_names() -> None:
-    assert [file.stem for file in FILES] == ["etl", "flaky", "hello", "release"]
+def test_the_page_of_patterns_names_every_definition_of_the_gallery() -> None:
+    page = (FOLDER.parent / "docs" / "how-to" / "patterns.md").read_text(encoding="utf-8")
+    assert [file.stem for file in FILES if f"`{file.stem}`" not in page] == []
+
+
+def test_every_definition_of_the_gallery_has_its_tests() -> None:
+    assert [file.stem for file in FILES if not file.with_suffix(".test.yaml").exists()] == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

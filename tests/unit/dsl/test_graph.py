@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.checking import check
 from engine.dsl.graph import STATUSES, mermaid, svg
 from engine.dsl.graph_layout import ROW_GAP, layout
 
@@ -169,3 +172,108 @@ def test_a_cycle_is_drawn_and_ends() -> None:
 def test_a_graph_with_very_many_long_edges_is_still_drawn() -> None:
     tasks = [{"id": f"t{i}", "depends_on": [f"t{j}" for j in range(max(0, i - 40), i)]} for i in range(400)]
     assert svg({"name": "x", "tasks": tasks}).count("<g ") == 400
+
+
+NESTED: dict[str, Any] = {
+    "name": "nested",
+    "triggers": [
+        {"id": "nightly", "type": "schedule", "cron": "0 3 * * *", "timezone": "Europe/Rome"},
+        {"id": "pushed", "type": "webhook", "secret": "S", "when": "${{ trigger.body.ok }}"},
+    ],
+    "tasks": [
+        {
+            "id": "rollout",
+            "type": "map",
+            "items": "${{ inputs.regions }}",
+            "as": "region",
+            "max_concurrency": 5,
+            "tolerated_failures": "10%",
+            "tasks": [
+                {"id": "deploy", "activity_type": "http_request", "compensate": {"activity_type": "http_request"}},
+                {"id": "wave", "type": "group", "depends_on": ["deploy"], "tasks": [{"id": "leaf", "type": "set"}]},
+            ],
+        },
+        {"id": "poll", "type": "loop", "depends_on": ["rollout"], "until": "${{ state.ok }}", "max_iterations": 20,
+         "tasks": [{"id": "probe", "activity_type": "http_request", "cache": {"key": "x"}}]},
+        {"id": "smoke", "type": "workflow", "depends_on": ["poll"], "workflow": "smoke-tests", "ref": "latest"},
+        {"id": "go", "type": "signal", "depends_on": ["smoke"], "signal": "freeze-lifted"},
+        {"id": "stop", "type": "end", "depends_on": ["go"], "status": "FAILED"},
+    ],
+}  # fmt: skip
+PATHS = [
+    "rollout",
+    "rollout.deploy",
+    "rollout.wave",
+    "rollout.wave.leaf",
+    "poll",
+    "poll.probe",
+    "smoke",
+    "go",
+    "stop",
+]
+
+
+def rectangle(group: ET.Element) -> tuple[float, float, float, float]:
+    rect = group.find(f"{SVG}rect")
+    assert rect is not None
+    x, y, width, height = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
+    return x, y, x + width, y + height
+
+
+def test_tasks_stand_inside_of_the_task_that_holds_them() -> None:
+    groups = {g.get("id", ""): g for g in ET.fromstring(svg(NESTED)).iter(f"{SVG}g")}
+    assert [name for name in groups if name.startswith("task-")] == [f"task-{path}" for path in PATHS]
+    for path in PATHS:
+        around, _, _ = path.rpartition(".")
+        if around:
+            inner, outer = rectangle(groups[f"task-{path}"]), rectangle(groups[f"task-{around}"])
+            assert all(rim < inside for rim, inside in zip(outer[:2], inner[:2], strict=True))
+            assert all(inside < rim for inside, rim in zip(inner[2:], outer[2:], strict=True))
+
+
+def test_every_kind_is_said_in_words() -> None:
+    said = texts(svg(NESTED))
+    assert {
+        "workflow smoke-tests",
+        "signal freeze-lifted",
+        "end: FAILED",
+        "map",
+        "loop",
+        "group",
+        "schedule",
+    } <= set(said)
+    assert {"each region", "5 at once", "10% may fail", "until", "20 times at most", "at latest"} <= set(said)
+    assert {"undone", "cached", "0 3 * * * Europe/Rome", "when"} <= set(said)
+
+
+def test_mermaid_nests_as_the_definition_does() -> None:
+    lines = [line.strip() for line in mermaid(NESTED).splitlines()]
+    assert lines.count("end") == 4
+    inside = lines[lines.index(next(x for x in lines if x.startswith("subgraph t_rollout["))) :]
+    assert inside.index("t_rollout__deploy --> t_rollout__wave") < inside.index("t_rollout --> t_poll")
+    assert 't_smoke[["smoke<br/>workflow smoke-tests · at latest"]]' in lines
+
+
+def test_paths_that_would_be_called_alike_have_names_of_their_own() -> None:
+    twins = {
+        "tasks": [
+            {"id": "a", "type": "group", "tasks": [{"id": "b__c", "type": "set"}]},
+            {"id": "a__b", "type": "group", "tasks": [{"id": "c", "type": "set"}]},
+        ]
+    }
+    assert "t_a__b__c[" in mermaid(twins)
+    assert "t_a__b__c_2[" in mermaid(twins)
+
+
+def test_the_compiled_form_gives_the_same_picture_as_the_definition() -> None:
+    text = (Path(__file__).parents[2] / "corpus" / "good" / "everything.yaml").read_bytes()
+    checked = check(text, "everything.yaml", ActivityTypes.default())
+    assert checked.definition is not None
+    assert checked.compiled is not None
+    drawn = texts(svg(checked.definition))
+    # `defaults` are written out in the compiled form, so only the badges of attempts differ.
+    assert [t for t in texts(svg(checked.compiled)) if not t.endswith(" attempts")] == drawn
+
+
+def test_states_of_tasks_inside_are_shown_by_their_path() -> None:
+    assert "class t_rollout__deploy FAILED" in mermaid(NESTED, {"rollout.deploy": "FAILED"})

@@ -11,7 +11,7 @@ from engine.testing.addresses import ByAddress
 from engine.testing.cases import Answer, Cancel, Case, Expectation, Failure, Mock, Vote
 from engine.testing.driver import Driver
 from engine.testing.spans import duration
-from tests.simulation.world import random_definition
+from tests.simulation.random_definitions import random_definition
 from tests.support.casefiles import HTTP, TYPES, passes, play
 
 
