@@ -51,8 +51,8 @@ schemas: install ## Write the generated files anew: JSON Schema, reference pages
 simulate: install ## Random graphs, outcomes and orders through the brain; ARGS="--seeds 100000"
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
-chaos: install ## The tests that kill processes in the middle of work, alone
-	@$(BIN)/python -m pytest -q -m chaos $(PYTEST_ARGS) tests
+chaos: install ## The tests that kill processes in the middle of work, alone, and at full size
+	@PINFLOW_FULL_SIZE=1 $(BIN)/python -m pytest -q -m chaos $(PYTEST_ARGS) tests
 
 clean: ## Remove what was installed and cached (never data)
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

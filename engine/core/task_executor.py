@@ -122,6 +122,8 @@ class TaskExecutor:
         self._opened = workflow.time()
         self._inline = 0
         self._inline_at = 0
+        self._local = 0
+        self._local_at = 0
 
     def workflow_task_began(self) -> None:
         """Anything but the end of a local activity reaches us in a new workflow task only: the clock starts again."""
@@ -131,6 +133,11 @@ class TaskExecutor:
     def under_way(self) -> int:
         """What must be back before a fresh history begins; children and slices need not, nor timers."""
         return self._calls + self._family.settling
+
+    @property
+    def unrecorded(self) -> int:
+        """Events that the local activities of this workflow task will add to the history when it ends."""
+        return self._local if self._local_at == workflow.info().get_current_history_length() else 0
 
     @property
     def long_work(self) -> bool:
@@ -232,7 +239,10 @@ class TaskExecutor:
         return RawValue(Payload(metadata=metadata, data=data))
 
     def _ended(self, command: StartActivity, local: bool, lost: int, handle: Any) -> None:
-        if not local:
+        if local:
+            self._local = self.unrecorded + 1
+            self._local_at = workflow.info().get_current_history_length()
+        else:
             self.workflow_task_began()
         self._deliver(partial(self._outcome, command, lost, handle))
 

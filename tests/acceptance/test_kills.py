@@ -46,6 +46,38 @@ tasks:
     config: {{method: POST, url: "{url}/gated/${{{{ inputs.run }}}}"}}
 """
 
+HTTP = "activity_type: http_request, timeout: 1s, retry: {{max_attempts: 3, initial_interval: 200ms}}"
+LEAF = f"""\
+name: leaf
+inputs: {{{{type: object, required: [run], properties: {{{{run: {{{{type: string}}}}}}}}}}}}
+tasks: [{{{{id: work, {HTTP}, config: {{{{method: POST, url: "{{url}}/leaf/${{{{{{{{ inputs.run }}}}}}}}"}}}}}}}}]
+outputs: {{{{path: "${{{{{{{{ tasks.work.outputs.body.path }}}}}}}}"}}}}
+"""
+PARENT = """\
+name: parent
+inputs: {type: object, required: [run], properties: {run: {type: string}}}
+tasks: [{id: call, type: workflow, workflow: leaf, inputs: {run: "${{ inputs.run }}"}}]
+outputs: {path: "${{ tasks.call.outputs.path }}"}
+"""
+GUARDED = f"""\
+name: guarded
+inputs: {{{{type: object, required: [run], properties: {{{{run: {{{{type: string}}}}}}}}}}}}
+concurrency: {{{{group: guarded, limit: 1}}}}
+tasks: [{{{{id: work, {HTTP}, config: {{{{method: POST, url: "{{url}}/guarded/${{{{{{{{ inputs.run }}}}}}}}"}}}}}}}}]
+"""
+MAPPED = f"""\
+name: mapped
+inputs: {{{{type: object, required: [run], properties: {{{{run: {{{{type: string}}}}}}}}}}}}
+tasks:
+  - id: each
+    type: map
+    items: "${{{{{{{{ range(520) }}}}}}}}"
+    results: "${{{{{{{{ tasks.work.outputs.body.path }}}}}}}}"
+    tasks:
+      - {{{{id: work, {HTTP}, config: {{{{method: POST, url: "{{url}}/mapped/${{{{{{{{ inputs.run }}}}}}}}/${{{{{{{{ item }}}}}}}}"}}}}}}}}
+outputs: {{{{count: "${{{{{{{{ size(tasks.each.outputs) }}}}}}}}"}}}}
+"""
+
 
 def gated(url: str, note: str = "first") -> str:
     """A gate, then an entry in the ledger."""
@@ -77,7 +109,12 @@ class Bench:
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     ledger = await Ledger().start()
     repository = Repository(tmp_path_factory.mktemp("source"))
-    repository.commit({"workflows/chain.yaml": chain(ledger.url), "workflows/gated.yaml": gated(ledger.url)})
+    texts = {"chain": chain(ledger.url), "gated": gated(ledger.url), "parent": PARENT}
+    texts |= {
+        name: text.format(url=ledger.url)
+        for name, text in (("leaf", LEAF), ("guarded", GUARDED), ("mapped", MAPPED))
+    }
+    repository.commit({f"workflows/{name}.yaml": text for name, text in texts.items()})
     system = System(tmp_path_factory.mktemp("system"))
     system.sources = [{"name": "main", "url": str(repository.path), "poll_interval": 1}]
     try:
@@ -208,6 +245,47 @@ async def test_a_worker_that_dies_at_the_last_step_records_the_run_once(whole: B
     audit = (await system.ok("GET", f"/audit?execution_id={started['id']}"))["items"]
     assert [entry["action"] for entry in audit].count("execution.completed") == 1
     assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
+
+
+async def test_a_worker_that_dies_between_a_childs_row_and_its_work_runs_the_child_once(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    await with_faults(system, "worker", "child.after_commit=kill")
+    started = await system.execute("parent", {"run": run})
+    await again(system, "worker")
+    done = await system.finished(started["id"])
+    assert done["outputs"] == {"path": f"/leaf/{run}"}
+    children = (await system.ok("GET", f"/executions?parent={started['id']}"))["items"]
+    assert [child["status"] for child in children] == ["COMPLETED"]
+    audit = (await system.ok("GET", f"/audit?execution_id={children[0]['id']}"))["items"]
+    assert [entry["action"] for entry in audit].count("execution.started") == 1
+    assert len(set(whole.ledger.keys(f"/leaf/{run}"))) == 1
+
+
+@pytest.mark.parametrize("point", ["slot.after_commit", "record.before_commit", "record.after_commit"])
+async def test_a_slot_survives_the_death_of_a_worker_and_is_given_back(whole: Bench, point: str) -> None:
+    system = whole.system
+    names = [name_of_run(whole) for _ in range(3)]
+    whole.ledger.delay = 0.5
+    await with_faults(
+        system, "worker", f"{point}=kill:2" if point == "slot.after_commit" else f"{point}=kill"
+    )
+    started = [await system.execute("guarded", {"run": name}) for name in names]
+    await again(system, "worker")
+    for name, run in zip(names, started, strict=True):
+        await system.finished(run["id"])
+        assert len(set(whole.ledger.keys(f"/guarded/{name}"))) == 1
+    assert (await system.finished((await system.execute("guarded", {"run": "last"}))["id"]))["error"] is None
+
+
+async def test_a_slice_whose_worker_dies_after_its_record_gives_its_results_once(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    await with_faults(system, "worker", "slice.after_record=kill")
+    started = await system.execute("mapped", {"run": run})
+    await again(system, "worker")
+    done = await system.finished(started["id"])
+    assert done["outputs"] == {"count": 520}
+    keys = [whole.ledger.keys(f"/mapped/{run}/{n}") for n in range(520)]
+    assert {len(set(each)) for each in keys} == {1}
 
 
 async def decide(system: System, execution: str) -> None:
