@@ -78,6 +78,9 @@ def _show(client: Client, sources: list[dict[str, Any]]) -> None:
             print(plain(f"  {where}: {trigger['message']} (its schedule stands as it was before)"))
         if source.get("action"):
             print(f"  what helps: {source['action']}")
+        if untold := source.get("forge"):
+            left = f"{untold['waiting']} wait, {untold['parked']} given up"
+            print(plain(f"  the forge was not told ({left}): {untold['error']}"))
         if minutes := _minutes_since(source.get("checked_at")):
             print(f"  nobody has looked for {minutes} minutes: does a running sync daemon watch it?")
 

@@ -20,11 +20,17 @@ async def list_sources(services: Service, limit: Limit = 500) -> Any:
     """Every source, and how it stands."""
     rows = await services.registry.sources()
     refused = await services.triggers.refused()
-    items = [
-        {**row, "action": action(row["reason"]), "refused_triggers": refused.get(row["name"], [])}
+    faults = await services.forges.faults()
+    told = [
+        {
+            **row,
+            "action": action(row["reason"]),
+            "refused_triggers": refused.get(row["name"], []),
+            "forge": faults.get(row["name"]),
+        }
         for row in rows
     ]
-    return {"items": items, "next_cursor": ""}
+    return {"items": told, "next_cursor": ""}
 
 
 @router.post(

@@ -18,6 +18,17 @@ class RefusedTrigger(Message):
     message: str
 
 
+class ForgeFault(Message):
+    """What the source's forge could not be told."""
+
+    error: str
+    """Of the oldest message that waits or was given up."""
+    since: datetime
+    waiting: int
+    parked: int
+    """Refused too often: they are sent no more."""
+
+
 class Source(Message):
     """A git repository, a branch and a folder in it, and how it stands."""
 
@@ -38,6 +49,8 @@ class Source(Message):
     """The last tip seen, registered or not."""
     refused_triggers: list[RefusedTrigger]
     """Their schedules stand as they were before."""
+    forge: ForgeFault | None = None
+    """Null while its forge was told all, and where there is none."""
 
 
 class SyncAsked(Message):
