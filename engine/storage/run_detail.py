@@ -48,6 +48,8 @@ _DETAIL = f"""
     SELECT e.status, json_build_object(
            'id', e.id, 'workflow', e.workflow, 'source', s.name, 'version_id', e.version_id,
            'commit_sha', e.commit_sha, 'revision_sha', e.revision_sha, 'digest', e.digest,
+           'signer', COALESCE((SELECT r.signer FROM revisions r WHERE r.source_id = e.source_id AND r.sha = e.commit_sha
+                                AND r.status = 'REGISTERED' ORDER BY r.seq LIMIT 1), ''),
            'bundle_digest', e.bundle_digest, 'closure', e.closure, 'title', e.title, 'status', e.status, 'live', false,
            'started_by', e.started_by, 'created_at', e.created_at, 'started_at', e.started_at,
            'finished_at', e.finished_at, 'inputs', e.inputs, 'targets', e.targets, 'trigger', e.trigger,
