@@ -31,8 +31,7 @@ async def list_sources(services: Service, limit: Limit = 500) -> Any:
     refused = await services.triggers.refused()
     faults = await services.forges.faults()
     told = [
-        _source(row)
-        | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
+        _source(row) | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
         for row in rows
     ]
     return {"items": told, "next_cursor": ""}
