@@ -121,8 +121,14 @@ def _show(client: Client, sources: list[dict[str, Any]]) -> None:
         print(f"\n{source['name']}: {plain(source.get('message') or 'nobody has looked at it yet')}")
         for fault in _problems(client, source):
             print(plain(f"  {_located(fault)}"))
+        for trigger in source.get("refused_triggers") or ():
+            where = f"{trigger['workflow']}: trigger {trigger['id']}"
+            print(plain(f"  {where}: {trigger['message']} (its schedule stands as it was before)"))
         if source.get("action"):
             print(f"  what helps: {source['action']}")
+        if untold := source.get("forge"):
+            left = f"{untold['waiting']} wait, {untold['parked']} given up"
+            print(plain(f"  the forge was not told ({left}): {untold['error']}"))
         if minutes := _minutes_since(source.get("checked_at")):
             print(f"  nobody has looked for {minutes} minutes: does a running sync daemon watch it?")
 

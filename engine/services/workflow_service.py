@@ -11,7 +11,7 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services.approvals import ApprovalService
 from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
-from engine.services.forge_webhooks import ForgeWebhookService
+from engine.services.forges import ForgeService
 from engine.services.health import HealthService
 from engine.services.inputs import Preparations
 from engine.services.live_starts import LiveStarts
@@ -58,6 +58,6 @@ class WorkflowService:
         self.sources = SourceService(database)
         self.plans = PlanService(database, self.registry)
         self.proposals = ProposalService(database, self.registry)
-        self.forge_webhooks = ForgeWebhookService(database, forges)
+        self.forges = ForgeService(database, forges)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

@@ -28,7 +28,13 @@ router = APIRouter(tags=["history"])
 async def list_sources(services: Service, limit: Limit = 500) -> Any:
     """Every source, and how it stands."""
     rows = await services.registry.sources()
-    return {"items": [_source(row) for row in rows], "next_cursor": ""}
+    refused = await services.triggers.refused()
+    faults = await services.forges.faults()
+    told = [
+        _source(row) | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
+        for row in rows
+    ]
+    return {"items": told, "next_cursor": ""}
 
 
 def _source(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,25 @@ from engine.api.schemas.common import Body, Message
 from engine.api.schemas.executions import Execution
 
 
+class RefusedTrigger(Message):
+    """A schedule that Temporal does not take, though the check of the definition did."""
+
+    workflow: str
+    id: str
+    message: str
+
+
+class ForgeFault(Message):
+    """What the source's forge could not be told."""
+
+    error: str
+    """Of the oldest message that waits or was given up."""
+    since: datetime
+    waiting: int
+    parked: int
+    """Refused too often: they are sent no more."""
+
+
 class Source(Message):
     """A git repository, a branch and a folder in it, and how it stands."""
 
@@ -40,6 +59,10 @@ class Source(Message):
     live_sha: str
     observed_sha: str
     """The last tip seen, registered or not."""
+    refused_triggers: list[RefusedTrigger]
+    """Their schedules stand as they were before."""
+    forge: ForgeFault | None = None
+    """Null while its forge was told all, and where there is none."""
 
 
 class Confirm(Body):
