@@ -19,6 +19,7 @@ from engine.services.plans import PlanService
 from engine.services.proposals import ProposalService
 from engine.services.reruns import RerunService
 from engine.services.signals import SignalService
+from engine.services.sources import SourceService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
@@ -54,6 +55,7 @@ class WorkflowService:
         self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
+        self.sources = SourceService(database)
         self.plans = PlanService(database, self.registry)
         self.proposals = ProposalService(database, self.registry)
         self.forges = ForgeService(database, forges)
