@@ -212,8 +212,9 @@ def _kept(
     A bad file at the same path keeps what is live there, one with the same name what has that name.  One whose name
     cannot be read may hold any definition whose own file is gone: nothing is retired on a guess.
     """
-    unreadable = [file.content for file in files if file.content.path in bad]
-    by_name = {content.name: content.path for content in unreadable}
+    # In a fixed order: a second look must name the same files.
+    unreadable = sorted((f.content for f in files if f.content.path in bad), key=lambda each: each.path)
+    by_name = {content.name: content.path for content in reversed(unreadable)}
     places = {each.path for each in gone}
     nameless = next((c.path for c in unreadable if not c.name and c.path not in places), "")
     found = []
@@ -227,7 +228,7 @@ def _kept(
 def _not_retired(each: LiveDefinition, place: str) -> Problem:
     return Problem(
         code=codes.NOT_RETIRED,
-        message=f"workflow {each.name} stays live: its file is gone, but {place} cannot be read and may define it",
+        message=f"workflow {each.name} stays live: its file is gone, but {place} has a problem and may define it",
         file=each.path,
         hint=f"mend or remove {place}",
     )
