@@ -73,7 +73,8 @@ _DETAIL = f"""
                            AND ({_outer("a.task")} OR (SELECT count(*) FROM (SELECT FROM task_attempts
                                    WHERE execution_id = e.id LIMIT {MANY} + 1) few) <= {MANY})
                          GROUP BY a.task) log)::text END,
-           e.calls <> '{{}}' OR e.callback_key IS NOT NULL
+           e.callback_key IS NOT NULL
+               OR EXISTS (SELECT FROM workflow_executions c WHERE c.parent_id = e.id AND c.parent_id <> '')
                OR EXISTS (SELECT FROM workflow_executions c WHERE c.rerun_of = e.id AND c.rerun_of <> ''),
            tasks.count <= {MANY}
       FROM workflow_executions e JOIN sources s ON s.id = e.source_id
