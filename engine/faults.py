@@ -17,7 +17,9 @@ from collections import Counter
 POINTS: dict[str, str] = {
     "start.before_commit": "a start is checked; one statement is about to write its row, its audit and the intent to start",
     "start.after_commit": "the start is durable, the caller not yet told, Temporal not yet asked",
-    "steer.after_commit": "a cancel, pause, resume, signal or callback is durable, Temporal not yet told",
+    "steer.after_commit": "a cancel, a pause or its end is durable, Temporal not yet told",
+    "signal.after_commit": "a signal is durable, its run not yet told",
+    "callback.after_commit": "a callback is durable and used up, its run not yet told",
     "dispatch.before_send": "an outbox message is claimed, Temporal not yet told",
     "dispatch.after_send": "Temporal was told, the message not yet deleted",
     "decide.after_commit": "a decision is durable, its signal not yet sent",

@@ -79,6 +79,23 @@ outputs: {{{{count: "${{{{{{{{ size(tasks.each.outputs) }}}}}}}}"}}}}
 """
 
 
+AWAITING = """\
+name: awaiting
+inputs: {{type: object, properties: {{run: {{type: string, default: none}}}}}}
+tasks:
+  - id: order
+    activity_type: http_request
+    config: {{method: POST, url: "{url}/order/${{{{ inputs.run }}}}", json: {{notify: "${{{{ tasks.word.callback_url }}}}"}}}}
+  - {{id: word, type: signal, signal: word, depends_on: [order]}}
+  - id: after
+    depends_on: [word]
+    activity_type: http_request
+    timeout: 5s
+    retry: {{max_attempts: 5, initial_interval: 200ms}}
+    config: {{method: POST, url: "{url}/after/${{{{ inputs.run }}}}"}}
+"""
+
+
 def gated(url: str, note: str = "first") -> str:
     """A gate, then an entry in the ledger."""
     return GATED.format(url=url, note=note)
@@ -112,7 +129,12 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
     texts = {"chain": chain(ledger.url), "gated": gated(ledger.url), "parent": PARENT}
     texts |= {
         name: text.format(url=ledger.url)
-        for name, text in (("leaf", LEAF), ("guarded", GUARDED), ("mapped", MAPPED))
+        for name, text in (
+            ("leaf", LEAF),
+            ("guarded", GUARDED),
+            ("mapped", MAPPED),
+            ("awaiting", AWAITING),
+        )
     }
     repository.commit({f"workflows/{name}.yaml": text for name, text in texts.items()})
     system = System(tmp_path_factory.mktemp("system"))
@@ -211,6 +233,85 @@ async def test_a_cancel_whose_api_dies_ends_the_run(whole: Bench) -> None:
     await again(system, "api")
     await system.finished(started["id"], "CANCELLED")
     assert whole.ledger.keys(f"/gated/{run}") == []
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+async def test_a_pause_or_its_end_whose_api_dies_takes_effect(whole: Bench, verb: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    path = f"/executions/{(await system.execute('gated', {'run': run}))['id']}"
+    approval = await system.approval(path.rpartition("/")[2])
+    if verb == "resume":
+        await system.ok("POST", f"{path}/pause")
+    await with_faults(system, "api", "steer.after_commit=kill")
+    assert (await system.call("POST", f"{path}/{verb}")).status == 0
+    await again(system, "api")
+    assert (await system.ok("POST", f"{path}/{verb}"))["status"] == {"pause": "PAUSED", "resume": "RUNNING"}[
+        verb
+    ]
+    await system.ok("POST", f"/approvals/{approval}/approve", {"decision": "approve"})
+    if verb == "pause":
+        await system.until(lambda: _approved(system, path), "the paused run to hear of the approval")
+        assert whole.ledger.keys(f"/gated/{run}") == []
+        await system.ok("POST", f"{path}/resume")
+    await system.finished(path.rpartition("/")[2])
+    assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
+
+
+async def _approved(system: System, path: str) -> bool:
+    run = await system.ok("GET", path)
+    return bool(run["live"] and run["tasks"][0]["status"] == "COMPLETED" and run["status"] == "PAUSED")
+
+
+@pytest.mark.parametrize("point", ["signal.after_commit", "dispatch.after_send"])
+async def test_a_signal_whose_api_dies_is_taken_once(whole: Bench, point: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    started = await system.execute("awaiting", {"run": run})
+    path = f"/executions/{started['id']}/signal"
+    await with_faults(system, "api", f"{point}=kill")
+    assert (await system.call("POST", path, {"name": "word"}, Idempotency_Key="w")).status == 0
+    await again(system, "api")
+    repeated = await system.ok("POST", path, {"name": "word"}, Idempotency_Key="w")
+    assert repeated["repeated"] is True
+    done = await system.finished(started["id"])
+    assert len(done["signals"]) == 1
+    assert len(set(whole.ledger.keys(f"/after/{run}"))) == 1
+
+
+async def test_a_callback_whose_api_dies_is_used_up_and_taken_once(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    started = await system.execute("awaiting", {"run": run})
+    await system.until(lambda: _is(whole.ledger.keys(f"/order/{run}") != []), "the callback's URL")
+    body = next(effect.body for effect in whole.ledger.effects if effect.path == f"/order/{run}")
+    _, _, path = body["notify"].partition(f":{system.port}")
+    await with_faults(system, "api", "callback.after_commit=kill")
+    assert (await system.call("POST", path, {"n": 1})).status == 0
+    await again(system, "api")
+    assert (await system.call("POST", path, {"n": 1})).status == 404
+    await system.finished(started["id"])
+    assert len(set(whole.ledger.keys(f"/after/{run}"))) == 1
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+@pytest.mark.parametrize("point", ["start.before_commit", "start.after_commit", "dispatch.after_send"])
+async def test_a_rerun_whose_api_dies_leads_to_exactly_one_run(whole: Bench, point: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    old = (await system.execute("gated", {"run": run}))["id"]
+    approval = await system.approval(old)
+    await system.ok("POST", f"/approvals/{approval}/approve", {"decision": "reject"})
+    await system.finished(old, "FAILED")
+    await with_faults(system, "api", f"{point}=kill")
+    asked = {"from_failed": True}
+    assert (await system.call("POST", f"/executions/{old}/rerun", asked, Idempotency_Key=run)).status == 0
+    await again(system, "api")
+    new = await system.ok("POST", f"/executions/{old}/rerun", asked, Idempotency_Key=run)
+    await decide(system, new["id"])
+    await system.finished(new["id"])
+    reruns = (await system.ok("GET", f"/executions?rerun_of={old}"))["items"]
+    assert [each["id"] for each in reruns] == [new["id"]]
+    assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
 
 
 @pytest.mark.parametrize("point", ["approval.after_commit", "dispatch.before_send"])

@@ -174,3 +174,18 @@ async def test_an_open_child_is_found_again_after_a_fresh_history(
         assert (await at_home.ended(run, "FAILED"))["error"]["type"] == "Terminated"
     children = await at_home.rows("SELECT id FROM workflow_executions WHERE parent_id = :r", r=run)
     assert len(children) == 1
+
+
+async def test_a_word_to_a_child_that_is_gone_harms_nobody(
+    at_home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "CALM_EVENTS", 30)
+    monkeypatch.setattr(workflow, "DRAIN_EVENTS", 40)
+    await at_home.deploy(GATED, LONG)
+    run = await at_home.start("parent")
+    child = (await at_home.child(run))["id"]
+    await fresh_history(at_home, run)
+    await at_home.executor.terminate(child, reason="by hand")
+    await at_home.executor.signal(run, "pinflow.pause", {"by": "ada", "reason": "", "id": "1"})
+    await at_home.executor.signal(run, "pinflow.resume", {"by": "ada", "id": "2"})
+    assert (await at_home.ended(run, "FAILED"))["error"]["type"] == "Terminated"
