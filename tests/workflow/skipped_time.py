@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
+import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from engine.core.contracts import (
     TaskError,
 )
 from engine.core.run_state import start_to_json
+from engine.core.values import moment
 from engine.core.workflow import WorkflowEngineWorkflow
 from engine.dsl.compiler import canonical
 from engine.executor.payloads import data_converter, definition_reference
@@ -39,13 +41,16 @@ from engine.stack.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
 from engine.storage import blobs
 from engine.storage.database import Database
 from engine.testing.cases import Answer, Case, CaseFile, Mock
-from engine.testing.people import Request
+from engine.testing.people import Request, rfc3339
 from engine.testing.slots import Slots
 from engine.testing.stage import Stage
 from engine.testing.traces import Word
 from tests.support.casefiles import TYPES
 from tests.workflow.stage import ended, judgement
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_NO_END = 1_000_000
+"""Skips of time in one run: the server's own limit is lower than the polls of an hour."""
 SKIPPING = "frontend.WorkflowTimeSkippingEnabled=true"
 
 
@@ -62,6 +67,20 @@ async def server(database: Database, binary: str) -> AsyncIterator[Client]:
         data_converter=data_converter(database),
     ) as environment:
         yield environment.client
+
+
+def at_this_moment(case: Case) -> Case:
+    """The case as if it began now, the server's own time; moments among its inputs move along."""
+    by = time.time() - case.started_at
+    return replace(case, started_at=case.started_at + by, inputs=_moved(case.inputs, by))
+
+
+def _moved(value: Any, by: float) -> Any:
+    if isinstance(value, dict):
+        return {name: _moved(item, by) for name, item in value.items()}
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        return rfc3339(moment(value) + by)
+    return value
 
 
 def instant(case: Case) -> Case:
@@ -103,13 +122,13 @@ class Theatre:
         self._records: dict[str, dict[str, Any]] = {}
         self._sliced: list[dict[str, Any]] = []
         self._tell: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()
 
     async def play(self, words: list[Word]) -> Played:
         """From the start to the end."""
         assert self._file.compiled is not None
         start = await self._start()
-        own = [word for word in words if not word.prefix]
-        config = TimeSkippingConfig() if not words else TimeSkippingConfig(enabled=False)
+        config = TimeSkippingConfig(enabled=not words, max_session_skip_count=_NO_END)
         skipper = TimeSkipper(self._client, config=config)
         async with Worker(
             skipper.client,
@@ -126,9 +145,9 @@ class Theatre:
                 task_queue=self._queue,
             )
             began = (await handle.describe()).start_time.timestamp()
-            await self._converse(skipper, handle, began, own)
+            told = await self._converse(skipper, handle, began, words)
             if words:
-                await skipper.fast_forward(handle)
+                await asyncio.gather(*(skipper.fast_forward(each) for each in told))
             await ended(handle)
         return self._played(start.execution_id, began)
 
@@ -155,21 +174,36 @@ class Theatre:
         return digest, len(content)
 
     async def _converse(
-        self, skipper: TimeSkipper, handle: WorkflowHandle[Any, Any], began: float, words: list[Word]
-    ) -> None:
-        """Let the run's clock go on to each moment at which somebody said something, and say it."""
+        self, skipper: TimeSkipper, root: WorkflowHandle[Any, Any], began: float, words: list[Word]
+    ) -> list[WorkflowHandle[Any, Any]]:
+        """Let the clock go on to each moment at which somebody said something, and say it. Those who were told, and the root."""
+        told = [root]
         for word in words:
+            handle = root if not word.prefix else await self._child(word.prefix)
             now = (await skipper.get_current_time(handle)).timestamp()
             ahead = began + word.at - now
             if ahead > 0.001 and not await skipper.fast_forward(handle, ahead):
-                return
+                break
             await self._say(handle, word)
+            told += [] if handle.id in {each.id for each in told} else [handle]
+        return told
+
+    async def _child(self, prefix: str) -> WorkflowHandle[Any, Any]:
+        await self._until(lambda: prefix in self._prefixes.values())
+        runs = [run for run, known in self._prefixes.items() if known == prefix]
+        return self._client.get_workflow_handle(runs[-1])
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not happened():
+                self._moved.clear()
+                await self._moved.wait()
 
     async def _say(self, handle: WorkflowHandle[Any, Any], word: Word) -> None:
         event = word.event
         match event:
             case ApprovalResolved():
-                await self._asked_for(handle.id, event.task)
+                await self._until(lambda: (handle.id, event.task) in self._requests)
                 body: dict[str, Any] = {
                     "task": event.task,
                     "approval_id": f"id-{event.task}",
@@ -186,11 +220,6 @@ class Theatre:
                 await handle.signal("pinflow.signal", {name: getattr(event, name) for name in names})
             case _:
                 raise AssertionError(f"nobody outside says {event}")
-
-    async def _asked_for(self, run: str, task: str) -> None:
-        async with asyncio.timeout(10):
-            while (run, task) not in self._requests:
-                await asyncio.sleep(0.01)
 
     def _played(self, execution_id: str, began: float) -> Played:
         played = Played(self._records[execution_id], began)
@@ -209,6 +238,7 @@ class Theatre:
             now = activity.info().scheduled_time.timestamp()
             request = Request(raw["task"], f"id-{raw['task']}", raw["config"], now)
             self._requests[raw["execution_id"], raw["task"]] = request
+            self._moved.set()
             return {"approval_id": request.id, "requested_at": now, "deadline": request.deadline}
 
         @activity.defn(name="pinflow.close_approval")
@@ -231,6 +261,7 @@ class Theatre:
         async def open_run(raw: dict[str, Any]) -> dict[str, Any]:
             parent = raw["parent"]
             self._prefixes[raw["execution_id"]] = f"{self._prefixes[parent['execution_id']]}{parent['task']}."
+            self._moved.set()
             return {"error": None}
 
         @activity.defn(name="pinflow.acquire_slot")
@@ -312,8 +343,3 @@ def _failure(raw: dict[str, Any], answer: Answer, attempt: int) -> tuple[TaskErr
         return TaskError(answer.error.type, answer.error.message), answer.error.retryable
     problem = judge_result(judgement(raw.get("success_when")), answer.result, attempt)
     return problem, problem is None or problem.type != EXPRESSION
-
-
-def shown(value: Any) -> str:
-    """For a message."""
-    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True)
