@@ -1,39 +1,33 @@
-"""The same cases offline and on a real Temporal server: each task ends in the same way, after as many attempts, in order.
+"""The same cases offline and on a real Temporal server in skipped time: traces are compared task by task.
 
-On the server the pauses of retries are short, people answer as soon as they can, and activities are doubles that answer
-from the case's own mocks.
+Each task ends in the same way and after as many attempts, the run ends as it does offline, with the same outputs, after
+the same time, and what has an order has the same one.
 """
 
 from __future__ import annotations
 
-import asyncio
-import copy
-import uuid
-from collections.abc import Callable
-from datetime import timedelta
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from temporalio import activity
+import pytest_asyncio
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
 
-from engine.core.approvals import ApprovalPolicy, standing
-from engine.core.attempts import EXPRESSION, judge_error, judge_result
-from engine.core.contracts import TaskError
-from engine.core.workflow import WorkflowEngineWorkflow
-from engine.testing.cases import Answer, Case, CaseFile
+from engine.storage.database import Database
+from engine.testing.addresses import Tasks
+from engine.testing.cases import Case, CaseFile
 from engine.testing.discovery import Library
 from engine.testing.driver import Driver
 from engine.testing.traces import Trace
 from tests.support.casefiles import HTTP, TYPES, read_cases
-from tests.workflow.stage import Ledger, Stage, ended, judgement, until
+from tests.workflow import skipped_time
+from tests.workflow.skipped_time import Played, Theatre, at_this_moment, instant
 
 GALLERY = Path(__file__).parents[2] / "workflows"
-SLOW = {"a slow target is cut off after five seconds, each time"}
-"""Cases that would take real time: attempts cut off by their time limit."""
+REAL = 3.0
+REAL_PER_TASK = 0.5
+"""Seconds that really pass on the server beside those that are skipped, in all and for each task, on a busy machine."""
 
 ORDER = f"""
 name: w
@@ -42,7 +36,7 @@ tasks:
   - {{id: a, {HTTP}, timeout: 1s, retry: {{max_attempts: 3, when: "${{{{ attempt < 2 }}}}"}}, continue_on_failure: true}}
   - {{id: b, depends_on: [a], {HTTP}, timeout: 1s, success_when: "${{{{ result.status == 200 }}}}"}}
   - {{id: never, depends_on: [a], when: "${{{{ tasks.a.status == 'COMPLETED' }}}}", type: set, values: {{}}}}
-  - {{id: after_never, depends_on: [never], type: wait, duration: 50ms}}
+  - {{id: after_never, depends_on: [never], type: wait, duration: 2h}}
   - {{id: rescue, depends_on: [b], run_on: failure, {HTTP}}}
   - {{id: c, depends_on: [b, after_never], {HTTP}}}
 finally: [{{id: unlock, {HTTP}}}, {{id: told, depends_on: [unlock], type: set, values: {{s: "${{{{ run.status }}}}"}}}}]
@@ -67,129 +61,88 @@ def gallery() -> list[CaseFile]:
     return [library.load(str(path)) for path in sorted(GALLERY.glob("*.test.yaml"))]
 
 
+def offline(case_file: CaseFile, case: Case) -> Trace:
+    """What `pinflow test` makes of the case."""
+    assert case_file.compiled is not None
+    return Driver(case_file.compiled, TYPES, case_file.children).play(case)
+
+
+def answered_whole(case_file: CaseFile, case: Case) -> bool:
+    """Whether a child is mocked as a whole: on the server it would run."""
+    assert case_file.compiled is not None
+    tasks = Tasks(case_file.compiled, case_file.children.get)
+    return any((tasks.find(name) or {}).get("type") == "workflow" for name in case.mocks)
+
+
+FILES = [*gallery(), read_cases(ORDER, ORDER_TESTS)]
+ALL = [(each, instant(case)) for each in FILES for case in each.cases]
+NO_RUN = {case.name for _, case in ALL if case.ignored}
+ABOUT_ACTIVITIES = {case.name for each, case in ALL if offline(each, case).missing}
+WITHOUT_A_CHILD = {case.name for each, case in ALL if answered_whole(each, case)}
 CASES = [
-    pytest.param(each.compiled, case, id=f"{each.workflow}: {case.name}")
-    for each in [*gallery(), read_cases(ORDER, ORDER_TESTS)]
-    for case in each.cases
-    if case.name not in SLOW
+    pytest.param(each, case, id=f"{each.workflow}: {case.name}")
+    for each, case in ALL
+    if case.name not in NO_RUN | ABOUT_ACTIVITIES | WITHOUT_A_CHILD
 ]
 
 
-@pytest.mark.parametrize(("compiled", "case"), CASES)
-async def test_offline_as_on_temporal(client: Client, compiled: dict[str, Any], case: Case) -> None:
-    offline = Driver(compiled, TYPES).play(case)
-    record = await _on_temporal(client, _quick(compiled, case), case)
-    online = {task["id"]: task for task in record["tasks"]}
-    assert {name: (end.status, end.skip_reason, end.attempts) for name, end in offline.tasks.items()} == {
-        name: (end["status"], end["skip_reason"] or "", end["attempts"]) for name, end in online.items()
+def test_what_cannot_be_compared_is_little() -> None:
+    assert {"a push elsewhere starts nothing"} == NO_RUN
+    assert {"cancelled in the middle, what was booked is given back"} == ABOUT_ACTIVITIES
+    assert {
+        "a child may be answered whole",
+        "a later region that is never healthy has taken itself back",
+    } == WITHOUT_A_CHILD
+    assert len(CASES) > 80
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shelf(postgres: object) -> AsyncIterator[Database]:
+    """Where payloads stand."""
+    from tests.support.postgres import TestPostgres
+
+    assert isinstance(postgres, TestPostgres)
+    url = await postgres.fresh_database()
+    database = Database(url)
+    yield database
+    await database.aclose()
+    await postgres.drop_database(url.rpartition("/")[2])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def skipping(shelf: Database) -> AsyncIterator[Client]:
+    async with skipped_time.server(shelf, str(Path(sys.executable).parent / "temporal")) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("case_file", "case"), CASES)
+async def test_offline_as_on_temporal(
+    skipping: Client, shelf: Database, case_file: CaseFile, case: Case
+) -> None:
+    case = at_this_moment(case)
+    told = offline(case_file, case)
+    online = await Theatre(skipping, shelf, case_file, case).play(told.words)
+    _same_tasks(told, online)
+    error = online.record["error"]
+    assert (told.status, told.error and told.error["type"]) == (
+        online.record["status"],
+        error and error["type"],
+    )
+    if isinstance(told.outputs, dict):
+        assert told.outputs == online.record["outputs"]
+    # Elsewhere, and between children, the order of what runs in parallel is chance.
+    if case.expect.path is not None and not case_file.children:
+        known = [name for name in told.path if name in online.tasks]
+        assert known == sorted(known, key=lambda name: online.tasks[name]["order"])
+    if not case_file.children:  # each workflow has a clock of its own, and only its own time is skipped
+        assert -REAL < online.took - told.took < REAL + REAL_PER_TASK * len(online.tasks)
+
+
+def _same_tasks(told: Trace, online: Played) -> None:
+    assert {
+        name: (end.status, end.skip_reason, end.attempts, end.compensation)
+        for name, end in told.tasks.items()
+    } == {
+        name: (end["status"], end["skip_reason"] or "", end["attempts"], end.get("compensation") or "")
+        for name, end in online.tasks.items()
     }
-    assert (offline.status, _type(offline.error)) == (record["status"], _type(record["error"]))
-    if case.expect.path is not None:  # else the order of what runs in parallel is chance
-        assert [online[name]["finished_at"] for name in offline.path] == sorted(
-            online[name]["finished_at"] for name in offline.path
-        )
-    _same_outputs(offline, record)
-
-
-def _same_outputs(offline: Trace, record: dict[str, Any]) -> None:
-    if isinstance(offline.outputs, dict):
-        known = {"commit"}  # the server's run has a commit of its own
-        assert {k: v for k, v in offline.outputs.items() if k not in known} == {
-            k: v for k, v in record["outputs"].items() if k not in known
-        }
-
-
-def _type(error: Any) -> str:
-    return error["type"] if error else ""
-
-
-def _quick(compiled: dict[str, Any], case: Case) -> dict[str, Any]:
-    """The definition with pauses that a test can wait for."""
-    quick = copy.deepcopy(compiled)
-    for task in [*quick["tasks"], *quick["on_failure"], *quick["finally"]]:
-        if task["retry"]:
-            task["retry"] |= {"initial_interval": 0.01, "max_interval": 0.05}
-        if task["type"] == "wait":
-            task["duration"] = "50ms"
-        if task["activity_type"] == "human_approval" and not case.approvals and case.cancel is None:
-            task["config"]["deadline"] = "200ms"
-    return quick
-
-
-async def _on_temporal(client: Client, compiled: dict[str, Any], case: Case) -> dict[str, Any]:
-    stage = Stage(client, f"parity-{uuid.uuid4()}", Ledger())
-    async with Worker(
-        client,
-        task_queue=stage.queue,
-        workflows=[WorkflowEngineWorkflow],
-        activities=_doubles(stage.ledger, case),
-        max_heartbeat_throttle_interval=timedelta(seconds=0.5),
-    ):
-        handle = await stage.start(compiled, **case.inputs)
-        for task, votes in case.approvals.items():
-            await until(handle, task, "WAITING")
-            said = [{"by": vote.by, "decision": vote.decision, "comment": vote.comment} for vote in votes]
-            config = next(each["config"] for each in compiled["tasks"] if each["id"] == task)
-            outcome = standing(ApprovalPolicy.from_json(config), said)
-            word = {"task": task, "approval_id": f"id-{task}", "outcome": outcome, "decisions": said}
-            await handle.signal("pinflow.approval", word)
-        if case.cancel is not None:
-            stopped = (name for name, status in case.expect.tasks.items() if status == "CANCELLED")
-            await until(handle, next(stopped), "WAITING")
-            await handle.signal(
-                "pinflow.cancel", {"by": case.cancel.by, "reason": case.cancel.reason, "id": "1"}
-            )
-        await ended(handle)
-    return stage.record()
-
-
-def _doubles(ledger: Ledger, case: Case) -> list[Callable[..., Any]]:
-    async def perform(raw: dict[str, Any]) -> dict[str, Any]:
-        attempt = activity.info().attempt
-        answer = case.mocks[raw["task"]].answer(attempt)
-        assert answer is not None
-        await asyncio.sleep(min(answer.after * 0.1, 0.5))
-        error, retryable = _failure(raw, answer, attempt)
-        if error is None:
-            return {"result": answer.result, "attempt": attempt}
-        final = judge_error(judgement(raw.get("retry_when")), error, attempt) if retryable else error
-        told = final or error
-        raise ApplicationError(
-            told.message,
-            {"attempt": attempt, "details": None},
-            type=told.type,
-            non_retryable=final is not None,
-        )
-
-    @activity.defn(name="pinflow.request_approval")
-    async def request_approval(raw: dict[str, Any]) -> dict[str, Any]:
-        now = activity.info().scheduled_time.timestamp()
-        short = raw["config"].get("deadline") == "200ms"
-        deadline = now + 0.2 if short else None
-        return {"approval_id": f"id-{raw['task']}", "requested_at": now, "deadline": deadline}
-
-    @activity.defn(name="pinflow.close_approval")
-    async def close_approval(raw: dict[str, Any]) -> dict[str, Any]:
-        outcome = "CANCELLED" if raw["why"] == "cancelled" else "TIMED_OUT"
-        return {"outcome": outcome, "decisions": [], "deadline": None}
-
-    @activity.defn(name="pinflow.record_run")
-    async def record_run(raw: dict[str, Any]) -> None:
-        ledger.records.append(raw)
-
-    @activity.defn(name="http_request")
-    async def http_request(raw: dict[str, Any]) -> dict[str, Any]:
-        return await perform(raw)
-
-    @activity.defn(name="python_function")
-    async def python_function(raw: dict[str, Any]) -> dict[str, Any]:
-        return await perform(raw)
-
-    return [http_request, python_function, request_approval, close_approval, record_run]
-
-
-def _failure(raw: dict[str, Any], answer: Answer, attempt: int) -> tuple[TaskError | None, bool]:
-    if answer.error is not None:
-        return TaskError(answer.error.type, answer.error.message), answer.error.retryable
-    problem = judge_result(judgement(raw.get("success_when")), answer.result, attempt)
-    return problem, problem is None or problem.type != EXPRESSION
