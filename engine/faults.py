@@ -33,6 +33,7 @@ POINTS: dict[str, str] = {
     "propose.after_commit": "a proposal's row is durable, its branch is not yet pushed",
     "propose.before_push": "the proposal's commit is made, and stands nowhere but here",
     "propose.after_push": "the proposal's commit is on the remote, its row does not yet say so",
+    "environment.before_rename": "an environment of functions is made and sealed, and not yet where functions find it",
     "approval.after_commit": "an approval request is visible, the run does not yet know",
 }
 
