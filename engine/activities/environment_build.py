@@ -29,7 +29,7 @@ _SHOWN = 1500
 _PASSED = re.compile(
     r"PATH|HOME|LANG|TMPDIR|NETRC|XDG_CONFIG_(HOME|DIRS)|SSL_(CERT_FILE|CERT_DIR|CLIENT_CERT)"
     r"|(http|https|all|no)_proxy|(HTTP|HTTPS|ALL|NO)_PROXY"
-    r"|UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_[A-Z0-9_]+|FIND_LINKS|NO_INDEX|OFFLINE|CONFIG_FILE"
+    r"|UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_[A-Z0-9_]+|FIND_LINKS|OFFLINE|CONFIG_FILE"
     r"|CACHE_DIR|CREDENTIALS_DIR|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|HTTP_[A-Z_]+|EXCLUDE_NEWER"
     r"|CONCURRENT_[A-Z]+)"
 )
@@ -72,7 +72,7 @@ async def build(uv: str, lock: FunctionLock, folder: Path, environment: Mapping[
     shutil.rmtree(project)
     # Copied, because a hard link would be a way from an environment into uv's cache and into all others.
     how = ("--no-build", "--link-mode", "copy", "--compile-bytecode", "--allow-empty-requirements", *hashes)
-    await tool.run("pip", "sync", "--no-progress", *python, *how, str(wanted), at=folder)
+    await tool.run("pip", "sync", "--quiet", "--no-progress", *python, *how, str(wanted), at=folder)
     await tool.run("pip", "check", *python, at=folder)
 
 
