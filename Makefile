@@ -10,7 +10,7 @@ TESTS ?= tests
 PYTEST_ARGS ?= -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test check format bench schemas simulate chaos clean
+.PHONY: help install up demo test check format bench schemas simulate histories chaos clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +51,11 @@ schemas: install ## Write the generated files anew: JSON Schema, reference pages
 simulate: install ## Random graphs, outcomes and orders through the brain; ARGS="--seeds 100000"
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
-chaos: install ## The tests that kill processes in the middle of work, alone
-	@$(BIN)/python -m pytest -q -m chaos $(PYTEST_ARGS) tests
+histories: install ## A thousand random histories of a repository against a model; ARGS="--count 100 --first 7"
+	@$(BIN)/python -m tests.histories $(ARGS)
+
+chaos: install ## The tests that kill processes in the middle of work, alone, and at full size
+	@PINFLOW_FULL_SIZE=1 $(BIN)/python -m pytest -q -m chaos $(PYTEST_ARGS) tests
 
 clean: ## Remove what was installed and cached (never data)
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -25,6 +25,7 @@ from tests.support.system import System
 async def measure(quick: bool) -> list[Row]:
     """A row for each size of repository, and one for how flat they are."""
     sizes, commits = ((20, 40), 3) if quick else ((100, 1_000, 10_000), 15)
+    past = 200 if quick else 100_000
     rows: list[Row] = []
     medians: list[float] = []
     for size in sizes:
@@ -32,6 +33,10 @@ async def measure(quick: bool) -> list[Row]:
             pair = await _commits(running, repository, mirror, size, commits)
         medians.append(pair.pinflow)
         rows.append(at_most(f"commit to live, one of {size:,} definitions, p50", pair, 3, milliseconds))
+    async with _watched(sizes[1], past) as (running, repository, mirror):
+        long = await _commits(running, repository, mirror, sizes[1], commits)
+    what = f"commit to live, one of {sizes[1]:,} definitions after {past:,} commits, p50"
+    rows.append(at_most(what, long, 3, milliseconds))
     growth = medians[-1] / medians[0]
     what = f"commit to live, {sizes[-1]:,} definitions beside {sizes[0]:,}"
     shown = (milliseconds(medians[0]), milliseconds(medians[-1]), f"{growth:.2f} x")
@@ -39,9 +44,9 @@ async def measure(quick: bool) -> list[Row]:
 
 
 @asynccontextmanager
-async def _watched(size: int) -> AsyncIterator[tuple[System, Repository, Path]]:
+async def _watched(size: int, past: int = 0) -> AsyncIterator[tuple[System, Repository, Path]]:
     async with system("api", source="repository") as running:
-        repository = repositories.many(running.folder / "repository", size)
+        repository = repositories.many(running.folder / "repository", size, past)
         mirror = running.folder / "bare.git"
         repository.git("clone", "--quiet", "--bare", str(repository.path), str(mirror))
         running.launch("sync")

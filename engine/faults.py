@@ -17,7 +17,9 @@ from collections import Counter
 POINTS: dict[str, str] = {
     "start.before_commit": "a start is checked; one statement is about to write its row, its audit and the intent to start",
     "start.after_commit": "the start is durable, the caller not yet told, Temporal not yet asked",
-    "steer.after_commit": "a cancel, pause, resume, signal or callback is durable, Temporal not yet told",
+    "steer.after_commit": "a cancel, a pause or its end is durable, Temporal not yet told",
+    "signal.after_commit": "a signal is durable, its run not yet told",
+    "callback.after_commit": "a callback is durable and used up, its run not yet told",
     "dispatch.before_send": "an outbox message is claimed, Temporal not yet told",
     "dispatch.after_send": "Temporal was told, the message not yet deleted",
     "decide.after_commit": "a decision is durable, its signal not yet sent",
@@ -34,6 +36,9 @@ POINTS: dict[str, str] = {
     "propose.before_push": "the proposal's commit is made, and stands nowhere but here",
     "propose.after_push": "the proposal's commit is on the remote, its row does not yet say so",
     "environment.before_rename": "an environment of functions is made and sealed, and not yet where functions find it",
+    "child.after_commit": "a child's row is there, its workflow does not yet know",
+    "slot.after_commit": "a slot is held or waited for, the run that asked does not yet know",
+    "slice.after_record": "the tasks of a slice are recorded, its run does not yet know that it is over",
     "approval.after_commit": "an approval request is visible, the run does not yet know",
 }
 

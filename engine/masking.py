@@ -148,6 +148,8 @@ def _escaped(text: str, *, ascii_only: bool) -> str:
 
 def _base64_forms(data: bytes) -> Iterator[str]:
     """What of the base64 of a longer text is made of `data` alone, for each of the three places it can have in it."""
+    yield base64.b64encode(data).decode()
+    yield base64.urlsafe_b64encode(data).decode()
     for before in range(3):
         first, last = -(-8 * before // 6), 8 * (before + len(data)) // 6
         for encode in (base64.b64encode, base64.urlsafe_b64encode):

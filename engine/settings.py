@@ -11,18 +11,33 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from engine.errors import Misconfigured
 
+_SOURCE_NAME = r"^[a-z][a-z0-9-]{0,62}$"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+Verify = Literal["none", "tip", "every_commit"]
 
-class SourceSettings(BaseModel):
-    """A git repository, a branch and a folder in it that the daemon watches."""
 
+class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+
+class Rule(_Entry):
+    """Whoever changes one of the paths must have signed the commit and be in the group."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    """Patterns from the source's folder: `*` is within a folder, `**` any number of folders (`prod/**`)."""
+    group: str
+    """A group of the source's trust."""
+
+
+class SourceSettings(_Entry):
+    """A git repository, a branch and a folder in it that the daemon watches."""
+
+    name: str = Field(pattern=_SOURCE_NAME)
     url: str
     """A path on this machine, or an https, ssh or file URL."""
     branch: str = "main"
@@ -30,8 +45,86 @@ class SourceSettings(BaseModel):
     """Definitions are the YAML files in it; `functions/` in it holds the code of `python_function`."""
     poll_interval: float = Field(default=30.0, ge=0.2)
     """Seconds between two looks at the remote; a local repository is also watched."""
+    credential: str = ""
+    """The name of a credential, for a private repository."""
+    mode: Literal["atomic", "isolated"] = "atomic"
+    """`atomic`: a commit whole or not at all. `isolated`: a bad file keeps its last good version, the others go on."""
     max_deletions: int = Field(default=10, ge=0)
-    """More retired definitions in one revision than this (and more than half of all) hold the revision."""
+    """A commit that retires more definitions than this and more than `max_deletions_percent` is held."""
+    max_deletions_percent: float = Field(default=50.0, ge=0, le=100)
+    """Of the live definitions; 0 lets `max_deletions` alone decide."""
+    rewritten_history: Literal["accept", "hold"] = "accept"
+    """What becomes of a forced push that drops the live commit: its new tip is taken, or held for a confirmation."""
+    verify: Verify = "none"
+    """Whose signature is asked for: nobody's, that of each revision's own commit, or that of every commit it brings."""
+    trust: str = ""
+    """The name of a trust: the keys that signatures are judged by."""
+    rules: tuple[Rule, ...] = ()
+    """Who must have signed a change of which paths."""
+
+
+class IncludeSettings(_Entry):
+    """A file in git that lists further sources. It may name credentials and trusts, never bring its own."""
+
+    name: str = Field(pattern=_SOURCE_NAME)
+    url: str
+    """As of a source."""
+    branch: str = "main"
+    file: str = "sources.yaml"
+    """The file in the repository: a list `sources`, as in the sources file."""
+    poll_interval: float = Field(default=30.0, ge=0.2)
+    """As of a source."""
+    credential: str = ""
+    """As of a source."""
+    verify: Verify = "none"
+    """As of a source."""
+    trust: str = ""
+    """As of a source."""
+
+
+class Credential(_Entry):
+    """How to get into private repositories: a token over HTTPS or a key over SSH. Only the place of a secret stands here."""
+
+    hosts: tuple[str, ...] = Field(min_length=1)
+    """Hosts that it may be shown to, with the port where the URL has one (`git.example.test`, `10.0.0.5:8443`)."""
+    username: str = "x-access-token"
+    """The user's name that goes with a token; most forges take any."""
+    token_env: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")
+    """The environment variable of the daemon that holds the token."""
+    token_file: Path | None = None
+    """The file that holds the token, read again at each use."""
+    ssh_key: Path | None = None
+    """The private key."""
+    known_hosts: Path | None = None
+    """The public keys of the hosts; a host that it does not name is refused."""
+    ca_file: Path | None = None
+    """The certificate authority of the host, if it is none of the system's."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Credential:
+        ways = [bool(self.token_env), self.token_file is not None, self.ssh_key is not None]
+        if sum(ways) != 1:
+            raise ValueError("give exactly one of token_env, token_file and ssh_key")
+        if (self.ssh_key is None) != (self.known_hosts is None):
+            raise ValueError("ssh_key and known_hosts go together")
+        return self
+
+
+class Trust(_Entry):
+    """Keys that the operator keeps outside of the repository, and groups of who holds them."""
+
+    allowed_signers: Path | None = None
+    """SSH keys, in the format of ssh-keygen's allowed signers file."""
+    gpg_keyring: Path | None = None
+    """GPG public keys, as `gpg --export` writes them."""
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Name of a group → principals of `allowed_signers`, or fingerprints of keys."""
+
+    @model_validator(mode="after")
+    def _any_key(self) -> Trust:
+        if self.allowed_signers is None and self.gpg_keyring is None:
+            raise ValueError("give allowed_signers, gpg_keyring or both")
+        return self
 
 
 class ForgeSettings(BaseModel):
@@ -79,6 +172,9 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".pinflow")
     """Mirrors of git repositories and the cache of function bundles stand below it."""
     sources: tuple[SourceSettings, ...] = ()
+    """The repositories to watch, if they do not stand in a file."""
+    sources_file: Path | None = None
+    """A file of sources, credentials and trusts: docs/reference/sources-file.md."""
     forges: tuple[ForgeSettings, ...] = ()
     """The forges of the sources: who is told how commits fared, and whose webhooks are taken."""
     secrets: tuple[str, ...] = ("environment",)
@@ -107,6 +203,8 @@ class Settings(BaseSettings):
     """Open runs a worker keeps in its cache; a small cache replays and collapses throughput."""
     worker_health_port: int = Field(default=0, ge=0, le=65535)
     """A worker answers `/healthz` and `/readyz` here, on `api_host`; 0 turns it off."""
+    sync_health_port: int = Field(default=0, ge=0, le=65535)
+    """The sync daemon answers `/healthz` and `/readyz` here, on `api_host`; 0 turns it off."""
     log_format: str = "json"
     """`json` for machines, `text` for people."""
     log_level: str = "INFO"

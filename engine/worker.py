@@ -40,11 +40,11 @@ from engine.executor.reconciler import Reconciler
 from engine.executor.schedule_sync import ScheduleSync
 from engine.executor.schedules import Schedules
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.health_port import answering
 from engine.logs import configure_logging
 from engine.services.workflow_service import WorkflowService
 from engine.settings import Settings
 from engine.storage.database import Database
-from engine.worker_health import answering
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from engine import faults
 from engine.activities.failures import ActivityFailure
 from engine.core.contracts import Json, RunStart, TaskError
 from engine.core.run_state import error_to_json, start_from_json
@@ -45,6 +46,7 @@ class ChildDesk:
         child = children.NewChild(start, inputs, titled(compiled, inputs), error)
         async with self._database.begin() as connection:
             known = await children.open(connection, child, actor=_ACTOR)
+        await faults.point("child.after_commit")
         if not known:
             raise _unknown_version(start)
         answer: dict[str, Json] = {"error": error}

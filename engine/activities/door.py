@@ -94,6 +94,7 @@ def engine_activities(database: Database) -> list[Callable[..., Any]]:
             rows = task_states.as_json(raw["tasks"], first=task_states.SLICED + raw["offset"])
             async with database.begin() as connection:
                 await task_states.note(connection, raw["execution_id"], rows)
+            await faults.point("slice.after_record")
 
     @activity.defn(name=wire.OPEN_RUN)
     async def open_run(raw: dict[str, Any]) -> dict[str, Any]:
@@ -102,8 +103,8 @@ def engine_activities(database: Database) -> list[Callable[..., Any]]:
 
     @activity.defn(name=wire.AWAIT_WORKFLOW)
     async def await_workflow(raw: dict[str, Any]) -> dict[str, Any]:
-        with _translated(None):
-            return await children.look(_executor(), raw["workflow_id"])
+        # Not translated: "still open" is no failure that anybody should read of, and Temporal asks again after any.
+        return await children.look(_executor(), raw["workflow_id"])
 
     @activity.defn(name=wire.ACQUIRE_SLOT)
     async def acquire_slot(raw: dict[str, Any]) -> dict[str, str]:

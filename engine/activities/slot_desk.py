@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from engine import faults
 from engine.storage import slots
 from engine.storage.database import Database
 from engine.storage.slots import SlotRequest
@@ -22,6 +23,7 @@ async def acquire(database: Database, raw: dict[str, Any], *, holder: str) -> di
     request = SlotRequest(holder=holder, **raw)
     async with database.begin() as connection:
         standing = await slots.acquire(connection, request, actor=_ACTOR)
+    await faults.point("slot.after_commit")
     _log.info(
         "slot", execution_id=request.execution_id, task=request.task, group=request.group, standing=standing
     )

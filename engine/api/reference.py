@@ -18,8 +18,8 @@ _HEAD = """\
 Generated from the program by `make schemas`; a test holds it. A running API shows the same at `/docs`, and as OpenAPI
 at `/openapi.json`.
 
-Every call but `/healthz` and `/readyz` carries `Authorization: Bearer TOKEN`. Roles: `viewer` reads, `operator` starts
-and cancels, `approver` decides, `admin` does all of it and makes tokens. Every error is `application/problem+json`
+Every call carries `Authorization: Bearer TOKEN`, but for `/healthz`, `/readyz`, `/callbacks/...` (whose URL is the key)
+and `/hooks/...` (which are signed). Roles: `viewer` reads, `operator` starts and steers, `approver` decides, `admin` does all of it and makes tokens. Every error is `application/problem+json`
 (RFC 9457), with what happened, where, and what helps; 503 carries `Retry-After`. Lists have `items` and `next_cursor`:
 give it as `cursor` for the next page.
 

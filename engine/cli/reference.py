@@ -44,17 +44,23 @@ objects as JSON. `pinflow up` sets what it needs by itself.
 """
 
 
+_ENTRIES = (
+    ("An entry of PINFLOW_SOURCES, or of `sources` in the sources file", "SourceSettings"),
+    ("An entry of `rules`", "Rule"),
+    ("An entry of `include`", "IncludeSettings"),
+    ("An entry of `credentials`", "Credential"),
+    ("An entry of `trust`", "Trust"),
+)
+
+
 def settings_page() -> str:
     """The page of all settings: read from the source, where each field has its meaning below it."""
     tree = ast.parse((_ROOT / "engine" / "settings.py").read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     parts = [_SETTINGS_HEAD, "\n", _fields(classes["Settings"], "PINFLOW_")]
-    parts += [
-        "\n## An entry of PINFLOW_SOURCES\n\n",
-        (ast.get_docstring(classes["SourceSettings"]) or ""),
-        "\n\n",
-    ]
-    parts += [_fields(classes["SourceSettings"], "")]
+    for title, name in _ENTRIES:
+        parts += [f"\n## {title}\n\n", (ast.get_docstring(classes[name]) or ""), "\n\n"]
+        parts += [_fields(classes[name], "")]
     return "".join(parts)
 
 

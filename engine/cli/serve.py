@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ docs/reference/settings.md. SIGTERM and SIGINT drain what is under way, for PINF
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("part", choices=("api", "worker", "sync", "all"))
+    parser.add_argument(
+        "--sources", type=Path, metavar="FILE", help="the file of sources, instead of PINFLOW_SOURCES_FILE"
+    )
     # For a supervisor that may be killed: its end of the pipe closes with it, and we leave as after SIGTERM.
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
 
@@ -40,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
         leave_when_stdin_closes()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(args.part, settings()))
+        found = settings()
+        if args.sources is not None:
+            found = found.model_copy(update={"sources_file": args.sources})
+        runner.run(_serve(args.part, found))
     return 0
 
 

@@ -12,6 +12,7 @@ to be installed besides Pinflow, and all data stand in one folder.
 
   pinflow up --repo .                    watch the repository in this folder
   pinflow up --repo https://git.example.test/team/flows.git --branch main --folder workflows
+  pinflow up --sources sources.yaml      many repositories, branches and folders: docs/reference/sources-file.md
   pinflow up                             go on as before
 
 Ctrl-C drains and stops. After a crash, kill -9 or a power cut, start it again: it continues where it was.
@@ -26,6 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--branch", default="main", help="the branch that is deployed (default main)")
     parser.add_argument(
         "--folder", default="workflows", help="the folder of definitions in it (default workflows)"
+    )
+    parser.add_argument(
+        "--sources",
+        type=Path,
+        metavar="FILE",
+        help="a file of sources to watch, instead of one repository; as last time if not given",
     )
     parser.add_argument(
         "--data",
@@ -63,6 +70,6 @@ def run(args: argparse.Namespace) -> int:
     if args.until_stdin_closes:
         leave_when_stdin_closes()
 
-    choice = SourceChoice(repo=args.repo, branch=args.branch, folder=args.folder)
+    choice = SourceChoice(repo=args.repo, branch=args.branch, folder=args.folder, file=args.sources)
     asyncio.run(up(args.data, choice, port=args.port, separate=args.separate))
     return 0

@@ -94,7 +94,7 @@ def ended(course: Course, task: Task, event: ChildEnded) -> None:
 
 def _failed(course: Course, task: Task, told: TaskError) -> None:
     retry = task.plan.retry
-    details: Json = {"execution_id": task.child_id, "task": told.task}
+    details: Json = {"child_id": task.child_id, "task": told.task}
     error = TaskError(told.type, told.message, task.address, details)
     final = told.type in NEVER_RETRIED or told.type in retry.non_retryable_errors
     if final or task.attempts >= retry.max_attempts:

@@ -22,9 +22,11 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import (
+    ActivityError,
     ApplicationError,
     CancelledError,
     ChildWorkflowError,
+    FailureError,
     TerminatedError,
     TimeoutError,
     WorkflowAlreadyStartedError,
@@ -246,7 +248,7 @@ class Family:
             member.adopted = True
             self._catch_up(member)
             ending = await self._asked(member)
-        except (RuntimeError, ApplicationError) as error:
+        except (FailureError, RuntimeError) as error:
             ending = "FAILED", None, TaskError("START_FAILED", f"Temporal did not start it: {error}")
         else:
             self._catch_up(member)
@@ -264,14 +266,17 @@ class Family:
             self._say(member, signal, body)
 
     async def _asked(self, member: _Member) -> Ending:
-        said = await workflow.start_activity(
-            AWAIT_WORKFLOW,
-            {"workflow_id": member.id},
-            start_to_close_timeout=timedelta(seconds=30),
-            retry_policy=_ASK,
-            activity_id=f"await {member.id}",
-            summary=f"the end of {member.id}",
-        )
+        try:
+            said = await workflow.start_activity(
+                AWAIT_WORKFLOW,
+                {"workflow_id": member.id},
+                start_to_close_timeout=timedelta(seconds=30),
+                retry_policy=_ASK,
+                activity_id=f"await {member.id}",
+                summary=f"the end of {member.id}",
+            )
+        except ActivityError as error:  # a worker that does not know how: nobody will ever tell us
+            return "FAILED", None, TaskError("LOST", f"its end cannot be asked for: {error.cause or error}")
         return said["status"], said["outputs"], error_from_json(said["error"])
 
     def _under_way(self, life: Coroutine[Any, Any, None]) -> None:
@@ -285,7 +290,7 @@ class Family:
         async def quietly() -> None:
             try:
                 await call
-            except (ApplicationError, RuntimeError) as error:
+            except (FailureError, RuntimeError) as error:
                 workflow.logger.info("not heard: %s", error)
             finally:
                 self._calls -= 1

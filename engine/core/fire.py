@@ -35,7 +35,7 @@ class FireWorkflow:
         return await workflow.execute_activity(
             FIRE,
             fired,
-            start_to_close_timeout=timedelta(seconds=60),
+            start_to_close_timeout=timedelta(seconds=20),
             # An attempt that has to wait fails with the time of the next one, which leaves no event in the history.
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)

@@ -53,20 +53,19 @@ class Floor:
 
     def end(self, task: Task, status: TaskStatus) -> None:
         """A task is over; its successors are told when the event is followed further."""
+        self._close(task, status)
+        self.ended.append(task)
+
+    def end_undo(self, task: Task, status: TaskStatus) -> None:
+        """A compensation is over: nobody waits for it but the unwinding that it belongs to."""
+        self._close(task, status)
+
+    def _close(self, task: Task, status: TaskStatus) -> None:
         self._leave(task)
         self.move(task, status)
         task.finished_at = self.now
         self._run.order += 1
         task.order = self._run.order
-        self.ended.append(task)
-
-    def end_undo(self, task: Task, status: TaskStatus) -> None:
-        """A compensation is over: nobody waits for it but the unwinding that it belongs to."""
-        self._leave(task)
-        self.move(task, status)
-        assert task.undone is not None
-        self._run.order += 1
-        task.undone.undo_order = self._run.order
 
     def _leave(self, task: Task) -> None:
         if task.holds:

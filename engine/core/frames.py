@@ -23,14 +23,13 @@ Of a child: the pause before the next attempt."""
 class Task(Ticket):
     """How one task stands.
 
-    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1;
-    `undo_order` is that of its compensation.
+    `failed_upstream`: skipped because an ancestor FAILED. `order`: the how-manieth task of the run to end, from 1.
     `acted`: its work was done, whatever became of the task (what a later undo asks for).
     `stopping`: it was asked to end; `doom` is what it fails with then (None: it is CANCELLED).
     `timer` and `limit` are the names of its open timers: that of its next step, that of its whole time.
     `group` is the concurrency group that it holds a slot of, or waits for one; `correlation` what a signal must bear. `work` is what a map or a loop remembers
-    beyond its `frames`, by index. `undo` is its compensation while that is under way; `undone` of a compensation is the
-    task that it belongs to.
+    beyond its `frames`, by index. `undo` is its compensation once that was begun; `undone` of a compensation is the task that
+    it belongs to.
     """
 
     # What every task begins with stands here, once for all: a map makes thousands of them.
@@ -57,8 +56,6 @@ class Task(Ticket):
     child_id = ""
     correlation: str | None = None
     compensation: Literal["", "DONE", "FAILED"] = ""
-    compensation_error: TaskError | None = None
-    undo_order = 0
     work: Json = None
     frames: dict[int, Frame] = MappingProxyType({})  # type: ignore[assignment]  # `Frame.inside` makes room
     undo: Task | None = None

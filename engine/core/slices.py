@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.core.contracts import CancelSlice, RunStart, Slice, SliceEnded, StartSlice, TaskError
+from engine.core.contracts import CancelSlice, Carried, RunStart, Slice, SliceEnded, StartSlice, TaskError
 from engine.core.error_types import SLICE_LOST
 from engine.core.frames import Task
 from engine.core.run_state import error_to_json
@@ -138,8 +138,8 @@ def undone(course: Course, task: Task, event: SliceEnded) -> bool:
     """A slice that undoes a part of the map is over; False if there is none such."""
     work: MapWork = task.work
     part = work.parts.get(event.offset)
-    if part is None or not part.holds:
-        return False
+    if part is None or not part.holds or event.results:
+        return False  # one that undoes has no results: this is the end of the slice that did the work, told again
     _close(course, work, part)
     work.undo.pop(event.offset, None)
     if event.status != "COMPLETED" or event.failures:
@@ -162,7 +162,6 @@ def _start(course: Course, part: Part) -> StartSlice:
         limit=part.weight,
         undo=work.undo[part.offset] if undoing else None,
     )
-    prefix = f"{task.address}["
     own = RunStart(
         execution_id=start.execution_id,
         pin=start.pin,
@@ -170,7 +169,7 @@ def _start(course: Course, part: Part) -> StartSlice:
         started_by=start.started_by,
         started_at=start.started_at,
         parent=start.parent,
-        carried={name: kept for name, kept in start.carried.items() if name.startswith(prefix)},
+        carried=_carried(start, part),
         callback=start.callback,
         groups=tuple(sorted(groups_around(course, task.frame) | ({task.group} if task.group else set()))),
         slice=inside,
@@ -178,6 +177,17 @@ def _start(course: Course, part: Part) -> StartSlice:
     last = part.offset + part.count - 1
     what = "undo from" if undoing else f"items {part.offset} to {last} of"
     return StartSlice(task.address, own, f"{what} {task.plan.name}")
+
+
+def _carried(start: RunStart, part: Part) -> dict[str, Carried]:
+    """What an earlier run has of a slice's own items."""
+    prefix = f"{part.task.address}["
+    own = range(part.offset, part.offset + part.count)
+    return {
+        address: kept
+        for address, kept in start.carried.items()
+        if address.startswith(prefix) and int(address[len(prefix) :].partition("]")[0]) in own
+    }
 
 
 def _outside(reads: tuple[str, ...]) -> list[str]:

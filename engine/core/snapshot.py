@@ -19,7 +19,8 @@ from engine.core.work import MapWork
 def take(run: RunState, open_tasks: Sequence[Task]) -> dict[str, Json]:
     """`{status, title, phase, error, outputs, started_at, finished_at, tasks: [...], waiting: [...]}`.
 
-    `tasks` stand in definition order, those inside of a composite behind it, each with its address as `id`. `waiting`
+    `tasks` stand in definition order, those inside of a composite behind it, a compensation behind its task, each with
+    its address as `id`. `waiting`
     names what is awaited: `{task, kind: approval | timer | signal | slot, since, until, approval_id}`, and what only a
     signal (`signal`, `correlation`, `callback_url`) or a slot (`group`) has.
     """
@@ -74,6 +75,8 @@ def _phase(run: RunState) -> str:
 def _all(frame: Frame) -> Iterator[Task]:
     for task in frame.tasks:
         yield task
+        if task.undo is not None and task.undo.status != "PENDING":
+            yield task.undo
         for _, inner in sorted(task.frames.items()):
             yield from _all(inner)
 
@@ -91,11 +94,9 @@ def _task(task: Task) -> dict[str, Json]:
         "outputs": task.outputs,
         "order": task.order,
     }
-    for name in ("cached_from", "reused_from", "compensation", "undo_order", "child_id"):
+    for name in ("cached_from", "reused_from", "compensation", "child_id"):
         if value := getattr(task, name):
             told[name] = value
-    if task.compensation_error is not None:
-        told["compensation_error"] = error_to_json(task.compensation_error)
     if isinstance(work := task.work, MapWork):
         told["items"] = {"total": work.total, "completed": work.completed, "failed": work.failed}
     return told

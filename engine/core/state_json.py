@@ -48,9 +48,8 @@ _TASK: Final[tuple[tuple[str, Json], ...]] = (
     ("child_id", ""),
     ("correlation", None),
     ("compensation", ""),
-    ("undo_order", 0),
 )
-_TASK_ERRORS: Final = ("error", "doom", "compensation_error")
+_TASK_ERRORS: Final = ("error", "doom")
 _WORK: Final[dict[str, Callable[[dict[str, Any], Task], Any]]] = {
     "map": MapWork.from_json,
     "loop": LoopWork.from_json,

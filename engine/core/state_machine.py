@@ -129,9 +129,9 @@ class Brain:
 
     @property
     def in_flight(self) -> int:
-        """Activities, requests, children and slices under way; timers and approvals that people look at do not count."""
+        """Activities and requests under way: what a fresh history would lose. Children and slices are found again there."""
         closing = sum(task.stage in ("expiring", "closing") for task in self._floor.open.values())
-        return self._floor.gate.tickets + closing
+        return self._floor.gate.tickets - self._floor.family + closing
 
     @property
     def over(self) -> bool:
@@ -261,20 +261,26 @@ class Brain:
 
     def _on_pause_requested(self, event: PauseRequested) -> None:
         run = self._run
-        if (event.id and event.id in run.pauses) or run.paused or run.cancels:
+        if self._heard(event.id) or run.paused or run.cancels:
             return
-        run.pauses.append(event.id)
         run.paused = True
         self._tell_family("pause", event.by, event.reason)
 
     def _on_resume_requested(self, event: ResumeRequested) -> None:
         run = self._run
-        if (event.id and event.id in run.pauses) or not run.paused:
+        if self._heard(event.id) or not run.paused:
             return
-        run.pauses.append(event.id)
         run.paused = False
         self._tell_family("resume", event.by, "")
         self._course.go_on()
+
+    def _heard(self, id: str) -> bool:
+        """Whether a pause or its end was asked for before, even if it changed nothing then."""
+        if id in self._run.pauses:
+            return True
+        if id:
+            self._run.pauses.append(id)
+        return False
 
     def _tell_family(self, what: Any, by: str, reason: str) -> None:
         if self._floor.family:

@@ -100,6 +100,14 @@ INLINE_BYTES: Final = 1_000_000
 """Arguments that one workflow task may carry itself. Temporal ends a run whose task answers with more than 4 MiB."""
 SMALL: Final = 1_024
 """Bytes below which an argument stays where it is: a reference is hardly smaller."""
+LOCAL_TASKS: Final = 1_000
+"""Local activities of one workflow task, after which the next ones wait for a new one.
+
+Their results go to Temporal together, in one message of 4 MiB at most, and the run is hidden until then."""
+SHORT_BURSTS: Final = "short-bursts"
+"""The patch that brought the limit: runs from before it go on as they began."""
+CHECKPOINT: Final = "a new workflow task for more short tasks"
+
 LONG: Final = 600.0
 """Seconds an activity may take at most to be waited for before a fresh history begins."""
 
@@ -129,6 +137,9 @@ class TaskExecutor:
         self._opened = workflow.time()
         self._inline = 0
         self._inline_at = 0
+        self._local = 0
+        self._local_at = 0
+        self._postponed: dict[str, tuple[StartActivity, int]] = {}
 
     def workflow_task_began(self) -> None:
         """Anything but the end of a local activity reaches us in a new workflow task only: the clock starts again."""
@@ -137,7 +148,12 @@ class TaskExecutor:
     @property
     def under_way(self) -> int:
         """What must be back before a fresh history begins; children and slices need not, nor timers."""
-        return self._calls + self._family.settling
+        return self._calls + len(self._postponed) + self._family.settling
+
+    @property
+    def unrecorded(self) -> int:
+        """Events that the local activities of this workflow task will add to the history when it ends."""
+        return self._local if self._local_at == workflow.info().get_current_history_length() else 0
 
     @property
     def long_work(self) -> bool:
@@ -191,16 +207,39 @@ class TaskExecutor:
 
     def _start(self, command: StartActivity, lost: int = 0, preparations: int = 0) -> None:
         local = lost == 0 and runs_locally(command) and workflow.time() - self._opened < LOCAL_WORK
+        if local and self._is_busy():
+            self._postpone(command, preparations)
+            return
         handle = self._start_locally(command) if local else self._start_on_a_worker(command)
         self._activities[command.task] = handle
         self._count(handle, long=min(command.timeout or math.inf, command.total_timeout or math.inf) > LONG)
         handle.add_done_callback(partial(self._ended, command, local, lost, preparations))
 
+    def _is_busy(self) -> bool:
+        """Whether this workflow task has had its share of local work, counted in activities."""
+        if self._postponed:
+            return True
+        return self.unrecorded >= LOCAL_TASKS and workflow.patched(SHORT_BURSTS)
+
+    def _postpone(self, command: StartActivity, preparations: int) -> None:
+        if not self._postponed:
+            timer = asyncio.ensure_future(workflow.sleep(0.001, summary=CHECKPOINT))
+            timer.add_done_callback(lambda _: self._start_postponed())
+        self._postponed[command.task] = (command, preparations)
+
+    def _start_postponed(self) -> None:
+        self.workflow_task_began()
+        postponed, self._postponed = self._postponed, {}
+        for command, preparations in postponed.values():
+            self._start(command, preparations=preparations)
+
     def _cancel(self, task: str) -> None:
         timer = self._preparing.pop(task, None)
         if timer is not None:
             timer.cancel()
+        if timer is not None or self._postponed.pop(task, None) is not None:
             self._deliver(lambda: ActivityCancelled(task, workflow.time()))
+            return
         handle = self._activities.get(task)
         if handle is not None:
             self._unwanted.add(task)
@@ -246,7 +285,10 @@ class TaskExecutor:
         return RawValue(Payload(metadata=metadata, data=data))
 
     def _ended(self, command: StartActivity, local: bool, lost: int, preparations: int, handle: Any) -> None:
-        if not local:
+        if local:
+            self._local = self.unrecorded + 1
+            self._local_at = workflow.info().get_current_history_length()
+        else:
             self.workflow_task_began()
         self._deliver(partial(self._outcome, command, lost, preparations, handle))
 

@@ -42,11 +42,10 @@ def begin(course: Course, frame: Frame) -> bool:
 def settle(course: Course, undo: Task, error: TaskError | None) -> None:
     """A compensation is over; a failing one is recorded, and the others go on."""
     course.floor.end_undo(undo, "COMPLETED" if error is None else "FAILED")
+    undo.error = error
     task = undo.undone
     assert task is not None
-    task.undo = None
     task.compensation = "DONE" if error is None else "FAILED"
-    task.compensation_error = error
     step_over(course, task)
 
 
@@ -201,8 +200,8 @@ def has_steps(frame: Frame) -> bool:
 def first_failure(frame: Frame) -> TaskError | None:
     """The first compensation of a frame that failed, in the order of the definition."""
     for task in frame.tasks:
-        if task.compensation_error is not None:
-            return task.compensation_error
+        if task.undo is not None and task.undo.error is not None:
+            return task.undo.error
         for inner in task.frames.values():
             if (error := first_failure(inner)) is not None:
                 return error

@@ -257,12 +257,13 @@ class WorkflowEngineWorkflow:
         length = info.get_current_history_length()
         if not self._began_with:
             self._began_with = length
-        grown = length - self._began_with
+        assert self._executor is not None
+        recorded = length - self._began_with
+        grown = recorded + self._executor.unrecorded
         if grown < CALM_EVENTS:
             return
-        assert self._executor is not None
         full = self._is_full(grown, self._executor)
-        if not (full or info.is_continue_as_new_suggested()):
+        if not full and (recorded < CALM_EVENTS or not info.is_continue_as_new_suggested()):
             return
         if full:
             brain.hold()
@@ -272,7 +273,7 @@ class WorkflowEngineWorkflow:
 
     def _is_full(self, grown: int, executor: TaskExecutor) -> bool:
         if not workflow.patched(SHORT_HISTORIES):
-            return grown >= OLD_DRAIN_EVENTS
+            return grown - executor.unrecorded >= OLD_DRAIN_EVENTS
         limit = LONG_DRAIN_EVENTS if executor.long_work else DRAIN_EVENTS
         return grown + EVENTS_BACK * executor.under_way >= limit
 

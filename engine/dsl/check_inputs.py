@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from engine.dsl import codes, json_schemas
@@ -49,14 +48,17 @@ def _each(inputs: Mapping[str, Any]) -> json_schemas.Schema:
     return {key: inputs[key] for key in ("$defs", "definitions", "properties") if key in inputs}
 
 
-@dataclass(frozen=True, slots=True)
 class Misfit:
     """Why inputs cannot fit: `path` is where in them, empty for the whole; the key there if `key`, else the value."""
 
-    message: str
-    path: Path = ()
-    hint: str = ""
-    key: bool = False
+    # No dataclass: its making costs more than all else in this module, at every start of a check.
+    __slots__ = ("hint", "key", "message", "path")
+
+    def __init__(self, message: str, path: Path = (), hint: str = "", *, key: bool = False) -> None:
+        self.message = message
+        self.path = path
+        self.hint = hint
+        self.key = key
 
 
 def misfits(inputs: Any, given: Mapping[str, Any]) -> Iterator[Misfit]:

@@ -10,7 +10,7 @@ from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.faults import Faults, name_hint, seconds
 from engine.dsl.loader import Path, shown
 from engine.dsl.outline import Outline, OutlineTask
-from engine.dsl.structure import closest, explain
+from engine.dsl.structure import closest
 from engine.dsl.task_compiler import HUMAN_APPROVAL
 
 _NOT_FOR_APPROVALS = (
@@ -208,6 +208,10 @@ class TaskChecks:
         if errors and "config" not in self._faults.written(path):
             self._faults.report(codes.MISSING_KEY, "the task needs `config`", path)
             return
+        if not errors:
+            return
+        from engine.dsl.explaining import explain  # what is right needs none of it
+
         found, _ = explain(self._faults.document, errors, info.open_config_schema, (*path, "config"))
         self._faults.add(found)
 

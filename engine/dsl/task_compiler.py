@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from engine.dsl import bounds, codes, words
@@ -19,14 +18,6 @@ HUMAN_APPROVAL = "human_approval"
 BODY = frozenset({"inputs", "env", "tasks"})
 
 Compiled = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What `defaults` says, times in seconds."""
-
-    timeout: float | None
-    retry: dict[str, Any] | None
 
 
 class TaskCompiler:
@@ -50,10 +41,8 @@ class TaskCompiler:
             "group": self._group, "workflow": self._workflow, "signal": self._signal, "end": self._end,
         }  # fmt: skip
         raw = definition.get("defaults") or {}
-        self._defaults = Defaults(
-            self.seconds(raw, "timeout", ("defaults",)),
-            self._retry_times(raw.get("retry"), ("defaults", "retry")),
-        )
+        self._default_timeout = self.seconds(raw, "timeout", ("defaults",))
+        self._default_retry = self._retry_times(raw.get("retry"), ("defaults", "retry"))
 
     def task(self, task: OutlineTask, outer: Place | None = None) -> Compiled:
         """The compiled form of one task; `outer` is the place of the task around it."""
@@ -332,7 +321,7 @@ class TaskCompiler:
 
     def _times(self, data: Mapping[str, Any], path: Path) -> Compiled:
         return {
-            "timeout": self.seconds(data, "timeout", path) or self._defaults.timeout or words.DEFAULT_TIMEOUT,
+            "timeout": self.seconds(data, "timeout", path) or self._default_timeout or words.DEFAULT_TIMEOUT,
             "total_timeout": self.seconds(data, "total_timeout", path),
         }
 
@@ -340,8 +329,8 @@ class TaskCompiler:
         own = self._retry_times(data.get("retry"), (*path, "retry"))
         if own:
             chosen, source, at = own, data["retry"], (*path, "retry")
-        elif self._defaults.retry is not None:
-            chosen, source, at = self._defaults.retry, self._definition["defaults"]["retry"], ("defaults", "retry")  # fmt: skip
+        elif self._default_retry is not None:
+            chosen, source, at = self._default_retry, self._definition["defaults"]["retry"], ("defaults", "retry")  # fmt: skip
         else:
             return None
         judged = place.with_names("attempt", "error", "task.attempt")

@@ -147,37 +147,41 @@ class Reporter:
     async def _in_a_line(self, revision: Record) -> str:
         if revision["status"] != "REGISTERED":
             return await self._first_problem(revision)
+        if revision["problem_count"]:  # a source in isolated mode: the good files are live
+            return f"live in part; {await self._first_problem(revision)}"
         deployed, retired = await self._changes(revision)
         told = [f"{len(deployed)} deployed"] if deployed else []
         told += [f"{len(retired)} retired"] if retired else []
         return f"live: {', '.join(told) or 'no definition changed'}"
 
     async def _first_problem(self, revision: Record) -> str:
-        [found] = [
-            each for each in await self._registry.revision(revision["sha"]) if each["id"] == revision["id"]
-        ]
-        count = len(found["problems"])
-        first = f": {_located(found['problems'][0])}" if found["problems"] else ""
-        return f"{count} problem{'' if count == 1 else 's'}{first}"
+        found = await self._found(revision)
+        first = f": {_located(found[0])}" if found else ""
+        return f"{len(found)} problem{'' if len(found) == 1 else 's'}{first}"
 
     async def _in_full(self, revision: Record) -> str:
         address = self._address(revision["sha"])
         commit = f"`{revision['sha'][:12]}`"
         named = f"[{commit}]({address})" if address else commit
         head = f"**Pinflow**, source `{revision['source']}`: {named} "
-        if revision["status"] == "REGISTERED":
-            deployed, retired = await self._changes(revision)
-            lines = [f"- `{name}` is deployed" for name in deployed] + [
-                f"- `{name}` is retired" for name in retired
-            ]
-            return f"{head}is live.\n\n" + ("\n".join(lines) or "No definition changed.") + "\n"
-        [found] = [
-            each for each in await self._registry.revision(revision["sha"]) if each["id"] == revision["id"]
+        registered = revision["status"] == "REGISTERED"
+        deployed, retired = await self._changes(revision) if registered else ([], [])
+        lines = [f"- `{name}` is deployed" for name in deployed] + [
+            f"- `{name}` is retired" for name in retired
         ]
-        shown = [f"- {_code(_located(each))}" for each in found["problems"][:_PROBLEMS_SHOWN]]
-        left = len(found["problems"]) - len(shown)
-        more = f"\n- and {left} more" if left > 0 else ""
-        return f"{head}was refused. What was live stays live.\n\n" + "\n".join(shown) + more + "\n"
+        if registered and not revision["problem_count"]:
+            return f"{head}is live.\n\n" + ("\n".join(lines) or "No definition changed.") + "\n"
+        said = "is live in part." if registered else "was refused. What was live stays live."
+        return f"{head}{said}\n\n" + "\n".join([*lines, *await self._problems(revision)]) + "\n"
+
+    async def _problems(self, revision: Record) -> list[str]:
+        found = await self._found(revision)
+        shown = [f"- {_code(_located(each))}" for each in found[:_PROBLEMS_SHOWN]]
+        return [*shown, f"- and {len(found) - len(shown)} more"] if len(found) > len(shown) else shown
+
+    async def _found(self, revision: Record) -> list[Record]:
+        of_commit = await self._registry.revision(revision["sha"])
+        return next((each["problems"] for each in of_commit if each["id"] == revision["id"]), [])
 
     async def _changes(self, revision: Record) -> tuple[list[str], list[str]]:
         changes = [
@@ -193,7 +197,8 @@ class Reporter:
 
 
 def _state(revision: Record) -> State:
-    return "success" if revision["status"] == "REGISTERED" else "failure"
+    """A success is a commit that is live as a whole."""
+    return "success" if revision["status"] == "REGISTERED" and not revision["problem_count"] else "failure"
 
 
 def _located(problem: Record) -> str:

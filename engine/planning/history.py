@@ -24,6 +24,16 @@ from engine.testing.traces import TaskEnd, Trace
 NOT_THERE: Final = "not there"
 _JUDGED: Final = ("activity", "workflow", "signal")
 """Types of tasks whose `outputs` are made of a result that is not kept."""
+_AROUND: Final = (
+    "id", "name", "depends_on", "when", "run_on", "continue_on_failure", "default_outputs",
+)  # fmt: skip
+"""What is said of a composite task from the outside."""
+_ONE_STEP: Final[dict[str, Json]] = {
+    "type": "activity", "activity_type": "one_step", "config": {}, "retry": None, "timeout": None, "total_timeout": None,
+    "success_when": None, "execution": "auto", "task_queue": "", "outputs": None, "values": None, "duration": None,
+    "until": None,
+}  # fmt: skip
+"""What stands in its place, in the compiled form."""
 _LONG: Final = 1e9
 """Seconds, for an activity that was cancelled before it could answer."""
 
@@ -41,7 +51,7 @@ def replay(
         return Replayed(run.id, run.commit_sha, "", "started", f"refused: {refused}", run.status)
     played_old, played_new, unknown = _comparable(old, new)
     before = _play(run, played_old, frozenset(), types)
-    if differs := _first_difference(_recorded(run), before, played_old):
+    if differs := _first_difference(_recorded(run, played_old), before, played_old):
         return NotReplayed(
             run.id, f"its own definition does not lead to what is recorded: {_in_words(differs)}"
         )
@@ -84,6 +94,13 @@ def _case(run: RecordedRun, form: dict[str, Any], unknown: frozenset[str]) -> Ca
         path = path_of(each.task)
         if path not in unknown and _was_called(each, kinds.get(path)):
             mocks[each.task] = _mock(run, each)
+        if each.compensation:
+            undone = (
+                Answer()
+                if each.compensation == "DONE"
+                else Answer(error=Failure("UNKNOWN", "the undo failed"))
+            )
+            mocks[each.task + UNDO] = Mock((undone,), repeats=True)
     votes = ByAddress(
         {
             task: tuple(Vote(v.by, v.decision, v.after, (), None, v.comment, v.form) for v in said)
@@ -113,12 +130,17 @@ def _mock(run: RecordedRun, task: RecordedTask) -> Mock:
     made = [answer for each in run.attempts.get(task.task, ()) if (answer := _answer(task, each)) is not None]
     if task.status == "CANCELLED":
         made.append(Answer(after=_LONG))
-    elif not made:
-        took = (task.finished_at or 0.0) - (task.started_at or 0.0)
-        made.append(_last(task, max(took, 0.0)))
-    elif task.status == "COMPLETED" and made[-1].error is not None:
-        made.append(_last(task, 0.0))  # the row of the last attempt was lost with its worker
+    elif task.status == "COMPLETED" and (not made or made[-1].error is not None):
+        made.append(_last(task, 0.0 if made else _took(task)))
+    elif task.status == "FAILED":
+        # Rows of attempts can be lost with their worker; how many there were, and the last error, are not.
+        lost = max(task.attempts - len(made), 0 if made else 1)
+        made += [_last(task, _took(task) / max(task.attempts, 1))] * lost
     return Mock(tuple(made), repeats=False)
+
+
+def _took(task: RecordedTask) -> float:
+    return max((task.finished_at or 0.0) - (task.started_at or 0.0), 0.0)
 
 
 def _answer(task: RecordedTask, attempt: Any) -> Answer | None:
@@ -146,11 +168,14 @@ def _failure(error: dict[str, Json]) -> Failure:
 def _comparable(
     old: dict[str, Any], new: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
-    """Both forms with `outputs` and `success_when` left out where they are the same: their verdict is what is recorded.
+    """Both forms as far as their difference can be told from what is recorded.
 
+    `outputs` and `success_when` are left out where they are the same: their verdict is what is recorded.  A map, loop or
+    group that is written the same is one step with its recorded outcome: what finished items gave is not kept.
     And the tasks, by path, of which the raw result would be needed and is not kept.
     """
     before, after = dict(_tasks(old)), dict(_tasks(new))
+    whole = {path for path in before if path in after and _same_inside(old, before[path], new, after[path])}
     same: set[str] = set()
     unknown: set[str] = set()
     for path, task in after.items():
@@ -164,14 +189,24 @@ def _comparable(
         elif was.get("outputs") is not None:
             unknown.add(path)
     gone = {path for path, task in before.items() if path not in after and task["type"] in _JUDGED}
-    return _settled(old, same | gone | unknown), _settled(new, same), frozenset(unknown)
+    return _settled(old, same | gone | unknown, whole), _settled(new, same, whole), frozenset(unknown)
 
 
-def _settled(form: dict[str, Any], paths: set[str]) -> dict[str, Any]:
+def _same_inside(old: dict[str, Any], was: dict[str, Any], new: dict[str, Any], task: dict[str, Any]) -> bool:
+    if not task.get("tasks") or not was.get("tasks"):
+        return False
+    inside = [{key: value for key, value in each.items() if key not in _AROUND} for each in (was, task)]
+    return bool(_meant(old, inside[0]) == _meant(new, inside[1]))
+
+
+def _settled(form: dict[str, Any], paths: set[str], whole: set[str]) -> dict[str, Any]:
     def settle(tasks: list[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
         made = []
         for task in tasks:
             path = prefix + task["id"]
+            if path in whole:
+                made.append({key: task[key] for key in _AROUND if key in task} | _ONE_STEP)
+                continue
             changes: dict[str, Any] = {}
             if path in paths:
                 changes = {key: None for key in ("outputs", "success_when") if key in task}
@@ -212,10 +247,13 @@ _Difference = tuple[str, str, str]
 """Task, what it was, what it would be."""
 
 
-def _recorded(run: RecordedRun) -> Trace:
+def _recorded(run: RecordedRun, form: dict[str, Any]) -> Trace:
+    """What is recorded of the tasks of the form."""
+    known = {path for path, _ in _tasks(form)}
     trace = Trace(status=run.status)
     for task in run.tasks:
-        trace.tasks[task.task] = TaskEnd(task.status, "", task.attempts, None, task.error)
+        if path_of(task.task) in known:
+            trace.tasks[task.task] = TaskEnd(task.status, "", task.attempts, None, task.error)
     return trace
 
 
@@ -242,6 +280,8 @@ def _first_difference(before: Trace, after: Trace, form: dict[str, Any]) -> _Dif
     )
     ends: Sequence[tuple[str, str, str]] = [(n, _status(before, n), _status(after, n)) for n in names]
     for name, was, would in ends:
+        if name.endswith(UNDO):
+            continue  # told by what it undoes
         if was != would and not {was, would} <= {"PENDING", "SKIPPED", NOT_THERE}:
             return name, was, would
     if before.status != after.status:

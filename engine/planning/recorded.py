@@ -20,6 +20,8 @@ class RecordedTask:
     error: Json = None
     cached: bool = False
     """Its result was taken from the cache."""
+    compensation: str = ""
+    """DONE or FAILED once it was undone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,15 @@ async def _publish(connection: Connection, plan: RevisionPlan) -> Published:
     seen = plan.expected
     if (now.last_seq, now.live_seq, now.live_sha) != (seen.last_seq, seen.live_seq, seen.live_sha):
         raise Conflict(f"source {plan.source} has moved on to revision {now.last_seq} ({now.last_sha[:12]})")
+    if now.declaration != seen.declaration:
+        raise Conflict(f"source {plan.source} was declared anew by another daemon")
     seq = now.last_seq + 1
     revision_id = await _add_revision(connection, plan, seq)
     if plan.problems:
         await publishing.add_problems(
             connection, revision_id, [problem.to_json() for problem in plan.problems]
         )
+    if plan.rejected:
         await _audit(connection, plan, [_rejected(plan)])
         return Published(seq=seq, registered=False)
     published = await _apply(connection, plan, seq)
@@ -66,7 +69,7 @@ async def _add_revision(connection: Connection, plan: RevisionPlan, seq: int) ->
         connection,
         source_id=plan.source_id,
         seq=seq,
-        status="REJECTED" if plan.problems else "REGISTERED",
+        status="REJECTED" if plan.rejected else "REGISTERED",
         history_rewritten=plan.history_rewritten,
         bundle_digest=plan.bundle.digest,
         **asdict(plan.commit),
@@ -157,7 +160,7 @@ def _rejected(plan: RevisionPlan) -> dict[str, Any]:
         "first": str(plan.problems[0]),
         "history_rewritten": plan.history_rewritten,
         "author": plan.commit.author,
-    }
+    } | _signed(plan)
     return {"action": "revision.rejected", "workflow": "", "details": details}
 
 
@@ -169,8 +172,21 @@ def _registered(plan: RevisionPlan, published: Published) -> dict[str, Any]:
         "history_rewritten": plan.history_rewritten,
         "replaces": plan.expected.live_sha,
         "author": plan.commit.author,
-    }
+    } | _more(plan)
     return {"action": "revision.registered", "workflow": "", "details": details}
+
+
+def _more(plan: RevisionPlan) -> dict[str, Any]:
+    more = _signed(plan)
+    if plan.problems:
+        more |= {"problems": len(plan.problems), "first": str(plan.problems[0])}
+    return more | {"confirmed": True} if plan.confirmed else more
+
+
+def _signed(plan: RevisionPlan) -> dict[str, Any]:
+    if not plan.commit.signer:
+        return {}
+    return {"signer": plan.commit.signer, "signer_key": plan.commit.signer_key}
 
 
 def _triggers(told: list[Record]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ class Commit:
     """A commit as git has it. `tree_sha` is that of the source's folder, "" if the commit lacks the folder.
 
     `authors` are those of all commits that it brought, as a merge does; empty if it brought none but itself.
+    `signer` is whose trusted key has signed it, if that was asked for, and `signer_key` the key's fingerprint.
     """
 
     sha: str
@@ -36,6 +37,8 @@ class Commit:
     committed_at: datetime
     subject: str
     authors: tuple[Author, ...] = ()
+    signer: str = ""
+    signer_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,14 @@ class Cursor:
     live_bundle: str = ""
     folder: str = ""
     sync_requested_at: datetime | None = None
+    declaration: str = ""
+    watched: bool = False
+    retired: bool = False
+    """All that was deployed was taken out by hand, when nobody watched the source."""
+    live_faulty: bool = False
+    """The live revision has problems: some of its files keep an older version."""
+    confirmed_sha: str = ""
+    """The held commit that somebody confirmed last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,10 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class RevisionPlan:
-    """One commit and all that it changes. With `problems` it changes nothing: they are kept, the rest stays live."""
+    """One commit and all that it changes. With `problems` it changes nothing: they are kept, the rest stays live.
+
+    If it is `partial`, they concern only files that are left as they were, and all else is registered.
+    """
 
     source_id: int
     source: str
@@ -122,6 +136,14 @@ class RevisionPlan:
     deploys: tuple[VersionContent, ...] = ()
     retires: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    partial: bool = False
+    confirmed: bool = False
+    """Somebody confirmed what held it."""
+
+    @property
+    def rejected(self) -> bool:
+        """Nothing of it becomes live."""
+        return bool(self.problems) and not self.partial
 
 
 @dataclass(frozen=True, slots=True)

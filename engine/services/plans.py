@@ -168,6 +168,7 @@ def _recorded(row: Record) -> RecordedRun:
                 each["outputs"],
                 each["error"],
                 each["cached"],
+                each["compensation"],
             )
             for each in row["tasks"]
         ),

@@ -64,7 +64,7 @@ class ProposalService:
         if (before := await self._before(caller, key, hashed)) is not None:
             return await self._awaited(before)
         text = definition.encode("utf-8", "surrogatepass")
-        checked = await asyncio.to_thread(check, text, path or "definition.yaml", self._types)
+        checked = await asyncio.to_thread(check, text, path or "workflow.yaml", self._types)
         if checked.problems:
             raise InvalidDefinition(checked.problems)
         name = checked.name

@@ -99,7 +99,7 @@ class SignalService:
             await open_run(connection, execution_id, "be signalled")
             _require_fit([each for each in awaited if each.name == name], awaited, name, payload)
             await _write(connection, run, signal, caller.subject)
-        await faults.point("steer.after_commit")
+        await faults.point("signal.after_commit")
         await self._dispatcher.dispatch_now(execution_id)
         return Signalled(signal["id"], execution_id, name)
 
@@ -134,7 +134,7 @@ class SignalService:
                 raise _no_callback()
             if not await _write(connection, run, signal, CALLBACK):
                 raise _no_callback()
-        await faults.point("steer.after_commit")
+        await faults.point("callback.after_commit")
         await self._dispatcher.dispatch_now(execution_id)
 
     async def _run(self, execution_id: str) -> tuple[Record, Sequence[Awaited]] | None:

@@ -316,6 +316,15 @@ class TriggerService:
         outlooks = await asyncio.gather(*(self._outlook(row) for row in rows))
         return [_shown(row, outlook) for row, outlook in zip(rows, outlooks, strict=True)]
 
+    async def refused(self) -> dict[str, list[Record]]:
+        """Schedules that Temporal does not take, by source."""
+        async with self._database.read() as connection:
+            rows = await triggers.refused_ones(connection)
+        found: dict[str, list[Record]] = {}
+        for row in rows:
+            found.setdefault(row["source"], []).append(row)
+        return found
+
     async def _outlook(self, row: Record) -> Outlook | None:
         if row["spec"]["type"] != "schedule" or self._executor.away:
             return None

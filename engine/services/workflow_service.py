@@ -11,7 +11,7 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services.approvals import ApprovalService
 from engine.services.commits import AuditService
 from engine.services.executions import ExecutionService
-from engine.services.forge_webhooks import ForgeWebhookService
+from engine.services.forges import ForgeService
 from engine.services.health import HealthService
 from engine.services.inputs import Preparations
 from engine.services.live_starts import LiveStarts
@@ -19,6 +19,7 @@ from engine.services.plans import PlanService
 from engine.services.proposals import ProposalService
 from engine.services.reruns import RerunService
 from engine.services.signals import SignalService
+from engine.services.sources import SourceService
 from engine.services.starts import Starts
 from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
@@ -54,8 +55,9 @@ class WorkflowService:
         self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
+        self.sources = SourceService(database)
         self.plans = PlanService(database, self.registry)
         self.proposals = ProposalService(database, self.registry)
-        self.forge_webhooks = ForgeWebhookService(database, forges)
+        self.forges = ForgeService(database, forges)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

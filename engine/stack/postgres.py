@@ -368,8 +368,10 @@ def _copied(package: Path) -> Path:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Ours without libpq's and the server's own variables, which would change what is started."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    """Ours without libpq's and the server's own variables, which would change what is started, and without secrets."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PG", "PINFLOW_SECRET_"))
+    }
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
 

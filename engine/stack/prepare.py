@@ -13,6 +13,7 @@ from engine.services.tokens import ensure_local_token
 from engine.settings import Settings, read_settings
 from engine.storage.database import Database
 from engine.storage.migrate import upgrade
+from engine.sync.declarations import read_declarations
 
 MISCONFIGURED = 78
 """Exit code for what a person must mend; any other but 0 says that it may work later."""
@@ -20,6 +21,7 @@ MISCONFIGURED = 78
 
 async def prepare(settings: Settings, url: str, client_file: Path) -> None:
     """Migrate, make sure of a local admin token, and write URL and token into `client_file`."""
+    read_declarations(settings)  # before anything is started that would end at once
     await upgrade(settings.database_url)
     database = Database(settings.database_url, pool_size=1)
     try:

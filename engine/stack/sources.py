@@ -18,11 +18,24 @@ class SourceChoice:
     repo: str = ""
     branch: str = "main"
     folder: str = "workflows"
+    file: Path | None = None
+
+    def sources_file(self, remembered: str) -> str:
+        """The file of sources, "" for none. Raises `Misconfigured` if there is no such file."""
+        if self.file is None:
+            return "" if self.repo else remembered
+        if self.repo:
+            raise Misconfigured(
+                "--repo and --sources exclude each other", hint="name the repository in the file"
+            )
+        if not self.file.is_file():
+            raise Misconfigured(f"there is no file {self.file}", hint="--sources takes a file")
+        return str(self.file.resolve())
 
     def sources(self, remembered: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Entries of PINFLOW_SOURCES. Raises `Misconfigured` if there is no repository where one was named."""
         if not self.repo:
-            return remembered
+            return [] if self.file is not None else remembered
         local = Path(self.repo).expanduser()
         url = str(local.resolve()) if local.exists() else self.repo
         if "://" not in url and "@" not in url and not local.exists():

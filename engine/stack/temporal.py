@@ -7,6 +7,7 @@ timers up to a second and stalls large fan-outs.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -133,6 +134,12 @@ class EmbeddedTemporal:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # The secrets of activities are none of the server's business.
+                env={
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith("PINFLOW_SECRET_")
+                },
                 pass_fds=(self._lock.fileno(),),
                 preexec_fn=dying_with_parent(signal.SIGKILL) if self._die_with_parent else None,
             )

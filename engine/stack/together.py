@@ -22,12 +22,12 @@ async def run_all(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # The API says how all of it stands, so the worker needs no port of its own.
-    quiet = settings.model_copy(update={"worker_health_port": 0})
+    # The API says how all of it stands, so worker and sync need no port of their own.
+    quiet = settings.model_copy(update={"worker_health_port": 0, "sync_health_port": 0})
     parts = [
         asyncio.create_task(serve_api(settings, stop), name="api"),
         asyncio.create_task(serve_worker(quiet, stop), name="worker"),
-        asyncio.create_task(serve_sync(settings, stop), name="sync"),
+        asyncio.create_task(serve_sync(quiet, stop), name="sync"),
     ]
     await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     stop.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -59,6 +60,7 @@ class Stack:
         # request that comes meanwhile waits and is not refused.
         self._listening: socket.socket | None = None
         self.sources: list[dict[str, Any]] = []
+        self.sources_file = ""
         self.standing: dict[str, str] = {}
         self.processes: dict[str, Part] = {}
         self._servers_begun = False
@@ -110,7 +112,8 @@ class Stack:
         self.sources = self._source.sources(memory.get("sources", []))
         self._listening = self._listen(int(memory.get("port", 0)))
         self._lock.note({"pid": os.getpid(), "url": self.url})
-        self._remember({"port": self._port(), "sources": self.sources})
+        self.sources_file = self._source.sources_file(memory.get("sources_file", ""))
+        self._remember({"port": self._port(), "sources": self.sources, "sources_file": self.sources_file})
         self._servers_begun = True
         say("starting Postgres and Temporal")
         await asyncio.gather(self.postgres.start(), self.temporal.start())
@@ -184,6 +187,7 @@ class Stack:
             data_dir=str(self.data),
             sources=json.dumps(self.sources),
             drain_timeout=str(_DRAIN),
+            **({"sources_file": self.sources_file} if self.sources_file else {}),
         )
 
     def _processes(self) -> dict[str, Part]:
@@ -235,13 +239,21 @@ class Stack:
     async def _until_looked_at(self) -> None:
         """Wait a little for the first look at each source, so that "up" means deployed; a slow remote is not waited for."""
         deadline = time.monotonic() + _LOOK_WITHIN
-        names = {source["name"] for source in self.sources}
+        names = {source["name"] for source in self.sources} | self._named_in_file()
         while names and time.monotonic() < deadline:
             found = await asyncio.to_thread(self._standing)
             if names <= {source["name"] for source in found if source["checked_at"] >= self._began}:
                 self.standing = {source["name"]: standing_in_words(source) for source in found}
                 return
             await asyncio.sleep(0.1)
+
+    def _named_in_file(self) -> set[str]:
+        """The names in the sources file, as far as a look that imports nothing can tell."""
+        if not self.sources_file:
+            return set()
+        return set(
+            re.findall(r"^\s*-?\s*\{?\s*name:\s*([a-z][a-z0-9-]*)", Path(self.sources_file).read_text(), re.M)
+        )
 
     def _standing(self) -> list[dict[str, Any]]:
         token = json.loads((self.data / CLIENT_FILE).read_text())["token"]
@@ -276,7 +288,10 @@ class Stack:
             )
             if standing := self.standing.get(source["name"]):
                 facts.append(("", standing))
-        if not self.sources:
+        if self.sources_file:
+            facts.append(("sources", self.sources_file))
+            facts += [("", f"{name}: {standing}") for name, standing in sorted(self.standing.items())]
+        elif not self.sources:
             facts.append(
                 ("source", "none yet: start again with --repo PATH, or make one with `pinflow init`")
             )

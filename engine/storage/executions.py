@@ -26,6 +26,7 @@ from engine.storage.models import (
     ApprovalRequest,
     Blob,
     IdempotencyKey,
+    Revision,
     Source,
     TaskState,
     WorkflowExecution,
@@ -183,6 +184,16 @@ _WAITS = or_(
 )
 """An open run of which a task is known to wait: RUNNING in the row, WAITING for the reader."""
 
+# Who signed the commit that brought the run's version, if its source asked for signatures.
+_SIGNER = func.coalesce(
+    select(Revision.signer)
+    .where(Revision.source_id == E.source_id, Revision.sha == E.commit_sha, Revision.status == "REGISTERED")
+    .order_by(Revision.seq)
+    .limit(1)
+    .scalar_subquery(),
+    literal(""),
+).label("signer")
+
 _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.id,
     E.workflow,
@@ -191,6 +202,7 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.commit_sha,
     E.revision_sha,
     E.digest,
+    _SIGNER,
     E.title,
     E.status,
     and_(E.status == "RUNNING", _WAITS).label("waits"),

@@ -16,17 +16,20 @@ from engine.storage.json_text import clean_text
 from engine.storage.rows import Record, many, one
 
 # A commit can be a revision twice: first rejected, then, looked at again, registered. The last word counts.
+# What is noted already is left out before the insert: a conflict would lock, and so write, each row at every look.
 _NOTE_REVISIONS = text(
     """
+    WITH newest AS (
+        SELECT DISTINCT ON (r.source_id, r.sha) r.source_id, r.sha, r.id, r.status, r.subject
+        FROM (SELECT * FROM revisions ORDER BY id DESC LIMIT 2000) r JOIN sources s ON s.id = r.source_id
+        WHERE s.name = ANY(:sources) AND r.registered_at > now() - interval '7 days'
+        ORDER BY r.source_id, r.sha, r.id DESC)
     INSERT INTO forge_messages (source_id, kind, subject, body)
-    SELECT DISTINCT ON (r.source_id, kind, r.sha) r.source_id, kind, r.sha,
-           jsonb_build_object('revision', r.id, 'status', r.status)
-    FROM (SELECT * FROM revisions ORDER BY id DESC LIMIT 2000) r
-    JOIN sources s ON s.id = r.source_id
-    CROSS JOIN unnest(CAST(:kinds AS text[])) AS kind
-    WHERE s.name = ANY(:sources) AND r.registered_at > now() - interval '7 days'
-      AND (kind <> 'comment' OR r.subject ~ '[#!][0-9]')
-    ORDER BY r.source_id, kind, r.sha, r.id DESC
+    SELECT n.source_id, told.kind, n.sha, jsonb_build_object('revision', n.id, 'status', n.status)
+    FROM newest n
+    CROSS JOIN unnest(CAST(:kinds AS text[])) AS told (kind)
+    LEFT JOIN forge_messages m ON m.source_id = n.source_id AND m.kind = told.kind AND m.subject = n.sha
+    WHERE (m.id IS NULL OR (m.body ->> 'revision')::bigint < n.id) AND (told.kind <> 'comment' OR n.subject ~ '[#!][0-9]')
     ON CONFLICT (source_id, kind, subject) DO UPDATE
        SET body = excluded.body, due_at = now(), attempts = 0, parked_at = NULL, last_error = '',
            sent_at = CASE WHEN forge_messages.body ->> 'status' = excluded.body ->> 'status'
@@ -107,6 +110,24 @@ _REVISION = text(
 async def revision(connection: AsyncConnection, id: int) -> Record | None:
     """The revision that a message is about."""
     return await one(connection, _REVISION, {"id": id})
+
+
+_FAULTS = text(
+    """
+    SELECT DISTINCT ON (s.name) s.name AS source, m.last_error AS error, m.created_at AS since,
+           count(*) FILTER (WHERE m.parked_at IS NULL) OVER of_source AS waiting,
+           count(*) FILTER (WHERE m.parked_at IS NOT NULL) OVER of_source AS parked
+    FROM forge_messages m JOIN sources s ON s.id = m.source_id
+    WHERE m.sent_at IS NULL AND m.last_error <> '' AND m.created_at > now() - interval '7 days'
+    WINDOW of_source AS (PARTITION BY s.name)
+    ORDER BY s.name, m.id
+    """
+)
+
+
+async def faults(connection: AsyncConnection) -> dict[str, Record]:
+    """By source, what its forge could not be told in the last week: how many messages, and the oldest one's error."""
+    return {row.pop("source"): row for row in await many(connection, _FAULTS)}
 
 
 # --- webhooks -----------------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ _TASKS = text(
     """
     SELECT execution_id, task, status, attempts, EXTRACT(EPOCH FROM started_at)::float8 AS started_at,
            EXTRACT(EPOCH FROM finished_at)::float8 AS finished_at, outputs, error,
-           COALESCE(more ->> 'cached_from', '') <> '' AS cached
+           COALESCE(more ->> 'cached_from', '') <> '' AS cached,
+           COALESCE(more ->> 'compensation', '') AS compensation
     FROM task_states WHERE execution_id = ANY(:runs) ORDER BY execution_id, position
     """
 ).bindparams(bindparam("runs", type_=ARRAY(Text)))

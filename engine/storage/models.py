@@ -69,7 +69,10 @@ class Source(Base):
     """A git repository, a branch and a folder in it, with its condition and the live pointer.
 
     `live_seq` is the sequence number of the live revision and moves by compare-and-set only; 0 means none yet.
-    `observed_sha` is the last tip seen, registered or not.
+    `observed_sha` is the last tip seen, registered or not.  `kind` is `definitions`, or `sources` for a file that lists
+    further sources (its `folder` is the file).  `declaration` says what the daemon that watches it was told to watch,
+    `settings` the rest of it, for people; `watched_until` is when to worry that no daemon does any more.  A daemon that
+    was told something else stands aside and leaves a note in `contested_at` and `contested_by`.  `retired_at` is when somebody retired all that it deployed.
     """
 
     __tablename__ = "sources"
@@ -88,12 +91,36 @@ class Source(Base):
     condition_since: Mapped[datetime] = mapped_column(server_default=func.now())
     checked_at: Mapped[datetime | None]
     sync_requested_at: Mapped[datetime | None]
+    kind: Mapped[str] = mapped_column(server_default="definitions")
+    declaration: Mapped[str] = mapped_column(server_default="")
+    settings: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    watched_until: Mapped[datetime | None]
+    contested_at: Mapped[datetime | None]
+    contested_by: Mapped[str] = mapped_column(server_default="")
+    retired_at: Mapped[datetime | None]
+
+
+class Confirmation(Base):
+    """Somebody's word that a held commit is meant; `codes` are the problems that it passes. Never updated."""
+
+    __tablename__ = "confirmations"
+    __table_args__ = (UniqueConstraint("source_id", "sha"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    sha: Mapped[str]
+    codes: Mapped[list[str]]
+    confirmed_by: Mapped[str]
+    confirmed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Revision(Base):
     """A first-parent commit of a source's branch, in the order in which it was taken. Never updated.
 
-    `status` is REGISTERED or REJECTED; a rejected one changed nothing that is live.
+    `status` is REGISTERED or REJECTED; a rejected one changed nothing that is live.  A registered one can have problems
+    as well, if its source lets bad files keep their last good version.  `signer` is empty unless the commit's signature
+    was asked for and is that of a trusted key.  `bundle_digest` is that of the functions, or of the list itself where the
+    source is a list of sources.
     """
 
     __tablename__ = "revisions"
@@ -118,10 +145,12 @@ class Revision(Base):
     subject: Mapped[str]
     bundle_digest: Mapped[str] = mapped_column(server_default="")
     registered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    signer: Mapped[str] = mapped_column(server_default="")
+    signer_key: Mapped[str] = mapped_column(server_default="")
 
 
 class RevisionProblem(Base):
-    """One located fault of a rejected revision."""
+    """One located fault of a revision."""
 
     __tablename__ = "revision_problems"
 

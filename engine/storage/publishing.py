@@ -53,6 +53,8 @@ async def add_revision(
     committed_at: datetime,
     subject: str,
     bundle_digest: str,
+    signer: str = "",
+    signer_key: str = "",
 ) -> int:
     """Insert the revision's row and return its id."""
     statement = (
@@ -72,6 +74,8 @@ async def add_revision(
             committed_at=committed_at,
             subject=subject,
             bundle_digest=bundle_digest,
+            signer=signer,
+            signer_key=signer_key,
         )
         .returning(Revision.id)
     )
@@ -89,7 +93,7 @@ _ADD_PROBLEMS = text(
 
 
 async def add_problems(connection: AsyncConnection, revision_id: int, rows: Rows) -> None:
-    """Keep the faults of a rejected revision; each row has the fields of `engine.errors.Problem`."""
+    """Keep the faults of a revision; each row has the fields of `engine.errors.Problem`."""
     await connection.execute(_ADD_PROBLEMS, {"revision_id": revision_id, "rows": _json(rows)})
 
 

@@ -188,7 +188,7 @@ async def spans(
 _REVISIONS = text(
     """
     SELECT r.id, s.name AS source, r.seq, r.sha, r.parent_sha, r.status, r.history_rewritten, r.author, r.author_email,
-           r.committer, r.committed_at, r.subject, r.bundle_digest, r.registered_at,
+           r.committer, r.committed_at, r.subject, r.bundle_digest, r.registered_at, r.signer, r.signer_key,
            (SELECT count(*) FROM revision_problems p WHERE p.revision_id = r.id) AS problem_count
     FROM revisions r JOIN sources s ON s.id = r.source_id
     WHERE (:source = '' OR s.name = :source) AND (:before = 0 OR r.id < :before)
@@ -226,7 +226,7 @@ _PROBLEMS = text(
 async def problems(
     connection: AsyncConnection, revision_ids: Sequence[int], *, each: int | None = None
 ) -> dict[int, list[Record]]:
-    """The located faults of rejected revisions by id, in the order in which they were found; at most `each` of one."""
+    """The located faults of revisions by id, in the order in which they were found; at most `each` of one."""
     found: dict[int, list[Record]] = {revision: [] for revision in revision_ids}
     if found:
         for row in await many(connection, _PROBLEMS, {"ids": list(found), "each": each}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +25,14 @@ T = TaskState
 _ATTEMPT = """json_build_object(
     'attempt', a.attempt, 'status', a.status, 'scheduled_at', a.scheduled_at, 'started_at', a.started_at,
     'finished_at', a.finished_at, 'worker', a.worker, 'error', a.error)"""
-_TASK = f"""(jsonb_build_object(
-        'id', t.task, 'status', t.status, 'skip_reason', t.skip_reason, 'attempts', t.attempts,
-        'started_at', t.started_at, 'finished_at', t.finished_at, 'outputs', t.outputs, 'error', t.error,
-        'attempt_log', (SELECT COALESCE(json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt), '[]')
-                          FROM task_attempts a WHERE a.execution_id = t.execution_id AND a.task = t.task)
-    ) || COALESCE(t.more, '{{}}'))"""
+_FIELDS = f"""
+    'id', t.task, 'status', t.status, 'skip_reason', t.skip_reason, 'attempts', t.attempts,
+    'started_at', t.started_at, 'finished_at', t.finished_at, 'outputs', t.outputs, 'error', t.error,
+    'attempt_log', (SELECT COALESCE(json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt), '[]')
+                      FROM task_attempts a WHERE a.execution_id = t.execution_id AND a.task = t.task)"""
+# Most tasks have nothing more, and `jsonb` is several times dearer to build.
+_TASK = f"""CASE WHEN t.more IS NULL THEN json_build_object({_FIELDS})
+                 ELSE CAST(jsonb_build_object({_FIELDS}) || t.more AS json) END"""
 _SHORT = """'id', c.id, 'workflow', c.workflow, 'commit_sha', c.commit_sha, 'status', c.status,
     'created_at', c.created_at, 'started_at', c.started_at, 'finished_at', c.finished_at, 'error', c.error"""
 
@@ -40,18 +43,19 @@ def _outer(column: str) -> str:
 
 
 # The whole of a run in one round trip, as the JSON text that a reader gets: a run that has ended is passed on as it is.
+# The fourth column says whether relatives may be found, the fifth whether these are all of its tasks.
 _DETAIL = f"""
     SELECT e.status, json_build_object(
            'id', e.id, 'workflow', e.workflow, 'source', s.name, 'version_id', e.version_id,
            'commit_sha', e.commit_sha, 'revision_sha', e.revision_sha, 'digest', e.digest,
+           'signer', COALESCE((SELECT r.signer FROM revisions r WHERE r.source_id = e.source_id AND r.sha = e.commit_sha
+                                AND r.status = 'REGISTERED' ORDER BY r.seq LIMIT 1), ''),
            'bundle_digest', e.bundle_digest, 'closure', e.closure, 'title', e.title, 'status', e.status, 'live', false,
            'started_by', e.started_by, 'created_at', e.created_at, 'started_at', e.started_at,
            'finished_at', e.finished_at, 'inputs', e.inputs, 'targets', e.targets, 'trigger', e.trigger,
            'outputs', e.outputs, 'error', e.error,
            'parent_id', e.parent_id, 'parent_task', e.parent_task, 'root_id', e.root_id, 'rerun_of', e.rerun_of,
-           'task_count', tasks.count, 'waiting', '[]'::json,
-           'tasks', (SELECT COALESCE(json_agg({_TASK} ORDER BY t.position, t.task), '[]') FROM task_states t
-                      WHERE t.execution_id = e.id AND (tasks.count <= {MANY} OR {_outer("t.task")})),
+           'waiting', '[]'::json, 'tasks', tasks.shown, 'task_count', tasks.count,
            'approvals', (SELECT COALESCE(json_agg(json_build_object(
                        'id', r.id, 'task', r.task, 'status', r.status, 'message', r.message,
                        'requested_at', r.requested_at, 'deadline_at', r.deadline_at, 'resolved_at', r.resolved_at,
@@ -60,18 +64,7 @@ _DETAIL = f"""
                                                 'form', d.form, 'at', d.at) ORDER BY d.position), '[]')
                                        FROM approval_decisions d WHERE d.approval_id = r.id))
                        ORDER BY r.requested_at, r.id), '[]')
-              FROM approval_requests r WHERE r.execution_id = e.id),
-           'children', (SELECT COALESCE(json_agg(json_build_object('task', c.parent_task, {_SHORT})
-                                                 ORDER BY c.created_at, c.id), '[]')
-              FROM (SELECT * FROM workflow_executions WHERE parent_id = e.id AND parent_id <> ''
-                     ORDER BY created_at DESC, id DESC LIMIT {LISTED}) c),
-           'reruns', (SELECT COALESCE(json_agg(json_build_object({_SHORT}) ORDER BY c.id), '[]')
-              FROM (SELECT * FROM workflow_executions WHERE rerun_of = e.id AND rerun_of <> ''
-                     ORDER BY id DESC LIMIT {LISTED}) c),
-           'signals', (SELECT COALESCE(json_agg(json_build_object(
-                       'id', g.id, 'name', g.name, 'correlation', g.correlation, 'task', g.task, 'by', g.by, 'at', g.at)
-                       ORDER BY g.at, g.id), '[]')
-              FROM (SELECT * FROM signals WHERE execution_id = e.id ORDER BY at DESC, id DESC LIMIT {LISTED}) g))::text,
+              FROM approval_requests r WHERE r.execution_id = e.id))::text,
            CASE WHEN e.finished_at IS NULL THEN
                (SELECT json_object_agg(log.task, log.attempts)
                   FROM (SELECT a.task, json_agg({_ATTEMPT} ORDER BY a.scheduled_at, a.attempt) AS attempts
@@ -79,10 +72,32 @@ _DETAIL = f"""
                          WHERE a.execution_id = e.id
                            AND ({_outer("a.task")} OR (SELECT count(*) FROM (SELECT FROM task_attempts
                                    WHERE execution_id = e.id LIMIT {MANY} + 1) few) <= {MANY})
-                         GROUP BY a.task) log)::text END
+                         GROUP BY a.task) log)::text END,
+           e.calls <> '{{}}' OR e.callback_key IS NOT NULL
+               OR EXISTS (SELECT FROM workflow_executions c WHERE c.rerun_of = e.id AND c.rerun_of <> ''),
+           tasks.count <= {MANY}
       FROM workflow_executions e JOIN sources s ON s.id = e.source_id
-      CROSS JOIN LATERAL (SELECT count(*) FROM task_states WHERE execution_id = e.id) tasks
+      CROSS JOIN LATERAL (
+           SELECT count(*) AS count, COALESCE(json_agg({_TASK} ORDER BY t.position, t.task), '[]') AS shown
+             FROM (SELECT * FROM task_states WHERE execution_id = e.id LIMIT {MANY} + 1) t) tasks
      WHERE e.id = $1
+"""
+_OUTER_TASKS = f"""
+    SELECT COALESCE(json_agg({_TASK} ORDER BY t.position, t.task), '[]')::text, (
+               SELECT count(*) FROM task_states WHERE execution_id = $1)
+      FROM task_states t WHERE t.execution_id = $1 AND {_outer("t.task")}
+"""
+_RELATIVES = f"""
+    SELECT (SELECT json_agg(json_build_object('task', c.parent_task, {_SHORT}) ORDER BY c.created_at, c.id)
+              FROM (SELECT * FROM workflow_executions WHERE parent_id = $1 AND parent_id <> ''
+                     ORDER BY created_at DESC, id DESC LIMIT {LISTED}) c)::text,
+           (SELECT json_agg(json_build_object({_SHORT}) ORDER BY c.id)
+              FROM (SELECT * FROM workflow_executions WHERE rerun_of = $1 AND rerun_of <> ''
+                     ORDER BY id DESC LIMIT {LISTED}) c)::text,
+           (SELECT json_agg(json_build_object(
+                       'id', g.id, 'name', g.name, 'correlation', g.correlation, 'task', g.task, 'by', g.by, 'at', g.at)
+                       ORDER BY g.at, g.id)
+              FROM (SELECT * FROM signals WHERE execution_id = $1 ORDER BY at DESC, id DESC LIMIT {LISTED}) g)::text
 """
 
 
@@ -90,7 +105,18 @@ async def detail(database: Database, execution_id: str) -> tuple[str, str, str] 
     """A run's status, all of it as JSON text (tasks with their `attempt_log`), and, of an open one, its attempts by task."""
     async with database.direct() as driver:
         row = await driver.fetchrow(_DETAIL, execution_id)
-    return None if row is None else (row[0], row[1], row[2] or "{}")
+        if row is None:
+            return None
+        status, text, attempts, has_relatives, is_all = row
+        if not is_all:
+            outer = await driver.fetchrow(_OUTER_TASKS, execution_id)
+            assert outer is not None, "an aggregate has a row"
+            text = json.dumps(json.loads(text) | {"tasks": json.loads(outer[0]), "task_count": outer[1]})
+        relatives = await driver.fetchrow(_RELATIVES, execution_id) if has_relatives else None
+    children, reruns, signals = (each or "[]" for each in relatives or (None, None, None))
+    # The parts are JSON already: put together as text, as most runs have none of them.
+    whole = f'{text[:-1]}, "children": {children}, "reruns": {reruns}, "signals": {signals}}}'
+    return status, whole, attempts or "{}"
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The sync daemon: every source in a task of its own, so that a slow or hostile one stops no other (promise P9).
+"""The sync daemon: a loop for each repository, so that a slow or hostile one stops no other (promise P9).
 
 Composition root.  Killed at any point it loses and doubles nothing: what is done stands in the registry.  Any number
 of daemons may run: they are kept apart by compare-and-set, not by a lock.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,23 +16,26 @@ from typing import Any
 
 import structlog
 
-from engine.errors import Misconfigured, SourceError, Unavailable
+from engine.errors import Misconfigured, PinflowError, SourceError, Unavailable
 from engine.forge.reporter import Reporter
+from engine.health_port import answering
 from engine.logs import configure_logging
-from engine.settings import Settings, SourceSettings
+from engine.settings import Settings
 from engine.storage import sources
 from engine.storage.database import Database
 from engine.sync.checker import Checker
+from engine.sync.declarations import Declarations, Declared, read_declarations
+from engine.sync.fleet import Fleet
 from engine.sync.git_urls import parse_remote
+from engine.sync.mirror import short_branch
 from engine.sync.proposer import Proposer
-from engine.sync.reconciler import Reconciler
 from engine.sync.watcher import RefWatcher
 
 _log = structlog.get_logger(__name__)
 
-# Seconds between two looks for `pinflow sync now`, and the longest wait for Postgres to come back.
+# Seconds between two looks for `pinflow sync now`, and at the sources file.
 _REQUESTS_EVERY = 1.0
-_AWAY_PAUSE = 2.0
+_FILE_EVERY = 2.0
 
 
 async def run_sync(settings: Settings) -> None:
@@ -48,36 +50,33 @@ async def run_sync(settings: Settings) -> None:
 
 async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     """Sync all sources until `stop` is set. For a process with several parts, and for tests."""
-    _check_names(settings.sources)
     _check_folder(settings.data_dir)
-    if not settings.sources:
-        _log.warning("no source is configured: nothing is synced (PINFLOW_SOURCES)")
+    declared = _Declared(settings)
+    if not declared.now.sources and not declared.now.includes:
+        _log.warning("no source is configured: nothing is synced (PINFLOW_SOURCES, PINFLOW_SOURCES_FILE)")
     async with AsyncExitStack() as stack:
         # A pass holds one connection at a time; what looks for requests, for proposals and for the
         # forges' messages holds one more each.
-        database = Database(settings.database_url, pool_size=min(12, len(settings.sources) + 4))
+        database = Database(settings.database_url, pool_size=12)
         stack.push_async_callback(database.aclose)
         checker = Checker(processes=min(2, os.cpu_count() or 1))
         stack.push_async_callback(checker.aclose)
-        loops = []
-        for source in settings.sources:
-            reconciler = Reconciler(source, settings.data_dir, database, checker)
-            stack.push_async_callback(reconciler.aclose)
-            loops.append(SourceLoop(source, reconciler))
-        by_name = {each.source.name: each for each in loops}
-        watcher = RefWatcher(_local_branches(settings.sources), lambda name: by_name[name].wake())
-        by_source = {each.name: each for each in settings.sources}
-        reporter = Reporter(database, settings.forges, lambda: by_source, public_url=settings.public_url)
+        fleet = Fleet(settings.data_dir, database, checker)
+        stack.push_async_callback(fleet.aclose)
+        await fleet.apply(declared.now)
+        reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)
         stack.push_async_callback(reporter.aclose)
         await _until(
             stop,
             [
                 _warm(checker),
-                watcher.run(stop),
-                _listen_to_requests(database, by_name),
-                Proposer(database, lambda: by_source, settings.data_dir).run(),
+                fleet.run(),
+                _watch_refs(fleet, stop),
+                _listen_to_requests(database, fleet),
+                declared.follow(fleet),
+                _answer(settings, database, fleet, declared),
+                Proposer(database, fleet.sources, settings.data_dir, fleet.credential).run(),
                 reporter.run(),
-                *(each.run() for each in loops),
             ],
         )
 
@@ -98,52 +97,57 @@ async def _warm(checker: Checker) -> None:
         _log.exception("the process that checks definitions does not start")
 
 
-class SourceLoop:
-    """Passes over one source: at once when woken, else at every poll."""
+class _Declared:
+    """What this machine declares, read again when the file changes; a bad change leaves what was."""
 
-    def __init__(self, source: SourceSettings, reconciler: Reconciler) -> None:
-        self.source = source
-        self._reconciler = reconciler
-        self._woken = asyncio.Event()
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen = self._stamp()
+        self.now: Declarations = read_declarations(settings)
+        self.fault = ""
 
-    def wake(self) -> None:
-        """Look now (or once more, if a pass is under way)."""
-        self._woken.set()
-
-    async def run(self) -> None:
-        """Make passes for ever. Whatever a pass raises ends that pass only."""
-        while True:
-            self._woken.clear()
-            pause = await self._pass()
+    async def follow(self, fleet: Fleet) -> None:
+        """Apply each change of the file."""
+        while self._settings.sources_file is not None:
+            await asyncio.sleep(_FILE_EVERY)
+            stamp = self._stamp()
+            if stamp == self._seen:
+                continue
+            self._seen = stamp
             try:
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+                self.now = read_declarations(self._settings)
+            except Misconfigured as error:
+                self.fault = error.message
+                _log.error("the sources file is not taken, what was stays", problems=error.message)
+                continue
+            self.fault = ""
+            _log.info("sources file read", sources=len(self.now.sources), lists=len(self.now.includes))
+            await fleet.apply(self.now)
 
-    async def _pass(self) -> float:
-        """One pass, and the seconds until the next."""
-        poll = self.source.poll_interval
+    def _stamp(self) -> tuple[int, int, int]:
+        """What tells one state of the file from another; a file that is gone is one as well."""
         try:
-            standing = await self._reconciler.run_pass()
-            _log.debug("pass", source=self.source.name, condition=standing.condition, reason=standing.reason)
-            return poll
-        except Unavailable as error:
-            _log.warning("pass waits", source=self.source.name, reason=error.message)
-            return min(poll, _AWAY_PAUSE)
-        except Exception as error:  # promise P9
-            _log.exception("pass failed", source=self.source.name)
-            await self._note(error)
-            return max(poll, 1.0)
+            found = (self._settings.sources_file or Path()).stat()
+        except OSError:
+            return (0, 0, 0)
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
 
-    async def _note(self, error: Exception) -> None:
+
+async def _watch_refs(fleet: Fleet, stop: asyncio.Event) -> None:
+    """Watch the branches of local repositories, and others when others are declared."""
+    while not stop.is_set():
+        changed, over = asyncio.Event(), asyncio.Event()
+        fleet.on_change = changed.set
+        watching = asyncio.create_task(RefWatcher(_local_branches(fleet.watched()), fleet.wake).run(over))
         try:
-            await self._reconciler.note_failure(error)
-        except Exception:  # the log has the first error; this one is most likely its twin
-            _log.debug("the failure could not be noted", source=self.source.name, exc_info=True)
+            await changed.wait()
+        finally:
+            # The watching thread looks at this event; a cancelled task would leave it behind.
+            over.set()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
-async def _listen_to_requests(database: Database, loops: dict[str, SourceLoop]) -> None:
+async def _listen_to_requests(database: Database, fleet: Fleet) -> None:
     """Wake the sources that somebody asked to sync now."""
     while True:
         await asyncio.sleep(_REQUESTS_EVERY)
@@ -153,19 +157,37 @@ async def _listen_to_requests(database: Database, loops: dict[str, SourceLoop]) 
         except Unavailable:
             continue
         for name in asked:
-            if name in loops:
-                loops[name].wake()
+            fleet.wake(name)
 
 
-def _local_branches(configured: tuple[SourceSettings, ...]) -> list[tuple[str, Path, str]]:
-    found = []
-    for source in configured:
+async def _answer(settings: Settings, database: Database, fleet: Fleet, declared: _Declared) -> None:
+    """Say how the daemon stands to whoever asks at its port; how the sources stand is `GET /sources`."""
+    if not settings.sync_health_port:
+        return
+
+    async def problems() -> dict[str, str]:
+        found = fleet.problems()
+        if declared.fault:
+            found["sources file"] = declared.fault
         try:
-            local = parse_remote(source.url).local
+            await database.ping()
+        except PinflowError as error:
+            found["postgres"] = error.message
+        return found
+
+    async with answering(settings.api_host, settings.sync_health_port, problems):
+        await asyncio.Event().wait()
+
+
+def _local_branches(watched: Iterable[Declared]) -> list[tuple[str, Path, str]]:
+    found = []
+    for each in watched:
+        try:
+            local = parse_remote(each.source.url).local
         except SourceError:
             continue  # its own pass says so
         if local is not None:
-            found.append((source.name, local, source.branch.removeprefix("refs/heads/")))
+            found.append((each.name, local, short_branch(each.source.branch)))
     return found
 
 
@@ -179,12 +201,4 @@ def _check_folder(folder: Path) -> None:
         raise Misconfigured(
             f"PINFLOW_DATA_DIR {folder} cannot hold the mirrors: {refused}",
             hint="name a folder that this process may write",
-        )
-
-
-def _check_names(configured: tuple[SourceSettings, ...]) -> None:
-    twice = [name for name, count in Counter(source.name for source in configured).items() if count > 1]
-    if twice:
-        raise Misconfigured(
-            f"several sources are named {twice[0]}", hint="give each source a name of its own"
         )

@@ -10,6 +10,7 @@ from engine.sync import conditions
 REASONS_SAID: tuple[tuple[str, str], ...] = (
     (conditions.BRANCH_NOT_FOUND, r"couldn't find remote ref"),
     (conditions.TIMED_OUT, r"Operation too slow|timed out|Timeout"),
+    (conditions.CERTIFICATE_REFUSED, r"certificate verif|unable to get local issuer|SSL certificate"),
     (
         conditions.NETWORK,
         r"Could not resolve host|Connection refused|Failed to connect|Couldn't connect|unreachable|No route to host"
@@ -39,8 +40,18 @@ def why(stderr: str) -> str | None:
     return None
 
 
+def object_format(stderr: str) -> str:
+    """The remote's object format, if git says that it is not ours; else ""."""
+    found = re.search(r"mismatched algorithms: client \w+; server (sha1|sha256)", stderr)
+    return found[1] if found else ""
+
+
 def last_words(stderr: str) -> str:
     """The lines that say why it failed, four at most."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines
+    said = ("fatal:", "error:", "remote:", "ssh:")
+    # ssh gives no mark to the lines that matter.
+    told = [
+        line for line in lines if line.startswith(said) or (not line.startswith("@") and why(line))
+    ] or lines
     return "; ".join(told[:4]) or "git failed without a word"

@@ -25,13 +25,14 @@ from typing import IO, Any
 
 from engine.errors import Misconfigured, SourceError
 from engine.sync import conditions
+from engine.sync.git_credentials import NO_CREDENTIAL, Access
 from engine.sync.git_urls import Remote
 
 _MAX_FILE = 8 * 1024**3
 """Bytes: no single file that git writes (a pack) may be larger."""
 _MAX_STDERR = 64 * 1024
 _MAX_STDOUT = 256 * 1024 * 1024
-# What an operator may set for the daemon: whom to trust, and how to get a token.
+# What an operator may set for the daemon: whom to trust, and how to get a token where the source names no credential.
 _FROM_THE_OPERATOR = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_ASKPASS"})
 
 _CONFIG = """\
@@ -83,8 +84,9 @@ class Done:
 class GitCommand:
     """Runs git for one remote, in a folder of ours. `interrupt` may be called from any thread."""
 
-    def __init__(self, remote: Remote, folder: Path) -> None:
+    def __init__(self, remote: Remote, folder: Path, access: Access = NO_CREDENTIAL) -> None:
         self._remote = remote
+        self._access = access
         self._folder = folder
         self._config = folder / "gitconfig"
         _write_config(self._config)
@@ -169,7 +171,7 @@ class GitCommand:
         return process
 
     def _environment(self, git_dir: Path | None) -> dict[str, str]:
-        environment = {
+        environment: dict[str, str] = {
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_SYSTEM": os.devnull,
             "GIT_CONFIG_GLOBAL": str(self._config),
@@ -190,13 +192,12 @@ class GitCommand:
         }
         if git_dir is not None:
             environment["GIT_DIR"] = str(git_dir)
-        return environment
+        return environment | dict(self._access.environment())
 
     def error(self, reason: str, message: str) -> SourceError:
         """An error about the remote, without credentials."""
-        return SourceError(
-            self._remote.redact(message), reason=reason, hint=conditions.REASONS[reason].action
-        )
+        said = self._remote.redact(message, self._access.secrets())
+        return SourceError(said, reason=reason, hint=conditions.REASONS[reason].action)
 
 
 def _git_runner(folder: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -26,9 +27,14 @@ class Remote:
     local: Path | None = None
     secrets: tuple[str, ...] = ()
 
-    def redact(self, message: str) -> str:
+    @property
+    def host(self) -> str:
+        """The host, as a credential names it: with the port if the URL has one; "" on this machine."""
+        return urlsplit(self.shown).netloc.rpartition("@")[2] if self.local is None else ""
+
+    def redact(self, message: str, more: Iterable[str] = ()) -> str:
         """`message` without credentials and control characters, at most 600 characters."""
-        for secret in self.secrets:
+        for secret in sorted({*self.secrets, *more}, key=len, reverse=True):
             message = message.replace(secret, "***")
         message = _USERINFO.sub(r"\1", message)
         return _UNPRINTABLE.sub("?", message).strip()[:600]

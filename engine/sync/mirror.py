@@ -1,19 +1,22 @@
-"""A bare mirror of one branch of one source: fetched, mended, and read."""
+"""A bare mirror of a repository's branches: fetched, mended, and read."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from engine.errors import Misconfigured, SourceError
-from engine.settings import SourceSettings
+from engine.settings import Credential
 from engine.sync import conditions, git_said
+from engine.sync.git_credentials import Access, check_host
 from engine.sync.git_objects import damaged
 from engine.sync.git_reader import Reader
 from engine.sync.git_source import Done, GitCommand, close_process, kill_group
@@ -25,45 +28,101 @@ FIRST_FETCH_LIMIT = 900.0
 _LOCAL_LIMIT = 60.0
 _READ_LIMIT = 300.0
 _FETCHES_BETWEEN_MAINTENANCE = 200
-_MAX_BROUGHT = 10_000
+MAX_BROUGHT = 10_000
 """Commits of one merge that are looked at for their authors."""
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# What is no branch's own fault: to ask for each branch alone would only take longer.
+_OF_THE_WHOLE_REPOSITORY = frozenset(
+    {
+        conditions.NETWORK,
+        conditions.TIMED_OUT,
+        conditions.ACCESS_DENIED,
+        conditions.NO_CREDENTIAL,
+        conditions.REPOSITORY_NOT_FOUND,
+        conditions.REPOSITORY_EMPTY,
+        conditions.INVALID_SOURCE,
+    }
+)
 _LEFTOVERS = ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "objects/pack/*.lock", "objects/*/tmp_*")
 
 
 class Mirror:
-    """A bare copy of one branch of one source. Not for use by two threads at once, except `interrupt`.
+    """A bare copy of some branches of one repository, for all of the sources that share it.
 
+    One thread fetches, any number may read meanwhile, and any may `interrupt`.
     Every method raises `SourceError` with a reason of `conditions.py`; no message holds a credential.
     """
 
-    def __init__(self, source: SourceSettings, data_dir: Path) -> None:
-        self.remote: Remote = parse_remote(source.url)
-        self._ref = f"refs/heads/{source.branch.removeprefix('refs/heads/')}"
+    def __init__(
+        self, url: str, branches: Iterable[str], data_dir: Path, credential: Credential | None = None
+    ) -> None:
+        self.remote: Remote = parse_remote(url)
+        check_host(credential, self.remote)
         self._root = (data_dir / "mirrors").resolve()
         self._root.mkdir(parents=True, exist_ok=True)
-        self._git = GitCommand(self.remote, self._root)
-        self._lock, self._path = _claim(self._root, source.name)
+        self._git = GitCommand(self.remote, self._root, Access(credential, self._root))
+        self._branches = tuple(dict.fromkeys(short_branch(each) for each in branches))
+        for branch in self._branches:
+            self._check_ref(branch)
+        self._lock, self._path = _claim(self._root, _folder_name(self.remote, credential))
         self._fetches = 0
-        self._check_ref()
+        self._suspects: set[str] = set()
+        self._hash = "sha1"
         self._clear_stale_locks()
+
+    @property
+    def path(self) -> Path:
+        """Where the mirror stands."""
+        return self._path
 
     # --- fetching ------------------------------------------------------------------------------------------
 
-    def fetch(self) -> None:
-        """Bring the branch's tip and all it needs into the mirror. A damaged mirror is made again."""
+    def fetch(self) -> dict[str, SourceError]:
+        """Bring the branches and all they need into the mirror; a damaged mirror is made again.
+
+        The branches that could not be fetched, and why; raises `SourceError` if none could.  One fetch serves all:
+        only a branch that failed is asked for in a fetch of its own, so that it stops no other.
+        """
         if self.remote.local is not None and not self.remote.local.exists():
             raise self._git.error(conditions.REPOSITORY_NOT_FOUND, f"there is nothing at {self.remote.shown}")
+        failed: dict[str, SourceError] = {}
+        together = [branch for branch in self._branches if branch not in self._suspects]
+        alone = [branch for branch in self._branches if branch in self._suspects]
+        try:
+            if together:
+                self._fetch_or_mend(together)
+        except SourceError as error:
+            if len(together) == 1 or error.reason in _OF_THE_WHOLE_REPOSITORY:
+                failed |= dict.fromkeys(together, error)
+            else:
+                alone = [*together, *alone]
+        for branch in alone:
+            try:
+                self._fetch_or_mend([branch])
+            except SourceError as error:
+                failed[branch] = error
+        self._suspects = {branch for branch in failed if len(self._branches) > 1}
+        if len(failed) == len(self._branches):
+            raise next(iter(failed.values()))
+        return failed
+
+    def _fetch_or_mend(self, branches: Sequence[str]) -> None:
         fresh = not self._looks_whole()
         if fresh:
             self._create()
-        done = self._fetch(FIRST_FETCH_LIMIT if fresh else FETCH_LIMIT)
+        done = self._fetch(branches, FIRST_FETCH_LIMIT if fresh else FETCH_LIMIT)
+        if done.code and (other := git_said.object_format(done.stderr)) and other != self._hash:
+            self._hash = other
+            fresh = True
+            self._create()
+            done = self._fetch(branches, FIRST_FETCH_LIMIT)
         if done.code == 0:
             return
         reason = git_said.why(done.stderr)
         if reason is None and not fresh:
             # Perhaps it is our copy that is ill.  A new one tells: if that fails too, the remote is to blame.
             self._create()
-            done = self._fetch(FIRST_FETCH_LIMIT)
+            done = self._fetch(branches, FIRST_FETCH_LIMIT)
             if done.code == 0:
                 return
             reason = git_said.why(done.stderr)
@@ -71,7 +130,7 @@ class Mirror:
             reason = conditions.REPOSITORY_EMPTY
         raise self._git.error(reason or conditions.FETCH_FAILED, git_said.last_words(done.stderr))
 
-    def _fetch(self, limit: float) -> Done:
+    def _fetch(self, branches: Sequence[str], limit: float) -> Done:
         self._fetches += 1
         tidy = self._fetches % _FETCHES_BETWEEN_MAINTENANCE == 0
         return self._run(
@@ -87,7 +146,7 @@ class Mirror:
                 "--refmap=",
                 "--",
                 self.remote.fetch,
-                f"+{self._ref}:{self._ref}",
+                *(f"+{_ref(branch)}:{_ref(branch)}" for branch in branches),
             ],
             limit=limit,
         )
@@ -105,7 +164,15 @@ class Mirror:
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             done = self._git.run(
-                ["init", "--quiet", "--bare", "--template=", "--", str(fresh)],
+                [
+                    "init",
+                    "--quiet",
+                    "--bare",
+                    "--template=",
+                    f"--object-format={self._hash}",
+                    "--",
+                    str(fresh),
+                ],
                 limit=_LOCAL_LIMIT,
                 git_dir=None,
             )
@@ -155,7 +222,7 @@ class Mirror:
 
     def _list(self, wanted: str) -> Done:
         return self._run(
-            ["rev-list", f"--max-count={_MAX_BROUGHT}", "--end-of-options", wanted, "--"], limit=_LOCAL_LIMIT
+            ["rev-list", f"--max-count={MAX_BROUGHT}", "--end-of-options", wanted, "--"], limit=_LOCAL_LIMIT
         )
 
     def _has(self, sha: str) -> bool:
@@ -170,15 +237,31 @@ class Mirror:
             return False
         raise damaged(git_said.last_words(done.stderr))
 
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether `new` has `old` in its history; False as well if `old` is not in the mirror."""
+        return self._is_ancestor(old, new)
+
+    def tip(self, branch: str) -> str:
+        """The commit of a branch as the last fetch left it, without starting git; "" if that cannot be told."""
+        try:
+            found = (self._path / _ref(short_branch(branch))).read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""  # packed away by a gc, or never fetched
+        return found if _SHA.fullmatch(found) else ""
+
+    def judge(self, arguments: Sequence[str], *, limit: float, environment: Mapping[str, str]) -> Done:
+        """Run git in the mirror for `trust.py`, with the operator's keys in its environment."""
+        return self._git.run(arguments, limit=limit, git_dir=self._path, environment=environment)
+
     @contextlib.contextmanager
-    def reader(self) -> Iterator[Reader]:
-        """One `cat-file --batch` process to read objects from; it ends with the block."""
+    def reader(self, branch: str = "") -> Iterator[Reader]:
+        """One `cat-file --batch` process to read objects from; it ends with the block. Without `branch`, of the first."""
         process = self._git.start(["cat-file", "--batch"], stdin=subprocess.PIPE, git_dir=self._path)
         timer = threading.Timer(_READ_LIMIT, kill_group, [process])
         timer.daemon = True
         timer.start()
         try:
-            yield Reader(process, self._ref)
+            yield Reader(process, _ref(short_branch(branch or self._branches[0])))
         finally:
             timer.cancel()
             self._git.running.discard(process)
@@ -195,13 +278,30 @@ class Mirror:
         with contextlib.suppress(OSError):
             os.close(self._lock)
 
-    def _check_ref(self) -> None:
-        done = self._git.run(["check-ref-format", self._ref], limit=_LOCAL_LIMIT, git_dir=None)
+    def _check_ref(self, branch: str) -> None:
+        done = self._git.run(["check-ref-format", _ref(branch)], limit=_LOCAL_LIMIT, git_dir=None)
         if done.code != 0:
             raise SourceError("the branch is no valid name of a branch", reason=conditions.INVALID_SOURCE)
 
     def _run(self, arguments: Sequence[str], *, limit: float) -> Done:
         return self._git.run(arguments, limit=limit, git_dir=self._path)
+
+
+def short_branch(branch: str) -> str:
+    """The branch without `refs/heads/`."""
+    return branch.removeprefix("refs/heads/")
+
+
+def _ref(branch: str) -> str:
+    return f"refs/heads/{branch}"
+
+
+def _folder_name(remote: Remote, credential: Credential | None) -> str:
+    """One folder for a repository and the way into it: who may not read it must not find what another fetched."""
+    way = credential.model_dump_json() if credential else ""
+    digest = hashlib.sha256(f"{remote.fetch}\n{way}".encode()).hexdigest()[:16]
+    last = re.sub(r"[^a-z0-9]+", "-", remote.shown.rstrip("/").rpartition("/")[2].lower()).strip("-")
+    return f"{last[:40] or 'repository'}-{digest}"
 
 
 def _claim(root: Path, name: str) -> tuple[int, Path]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.errors import Problem
 from engine.registry.revisions import LiveDefinition, VersionContent
 from engine.sync import problems as codes
+from engine.sync.conditions import HELD_BY
 from engine.sync.git_objects import Difference, Entry
 
 CONFIRM_TRAILER = "Pinflow-Confirm-Deletions"
@@ -42,12 +43,21 @@ class CheckedFile:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a commit: with `problems`, nothing; `held` says that they are about deletions only."""
+    """What becomes of a commit: with `problems`, nothing, unless these are `partial` and leave only their files as they were.
+
+    `confirmed` says that it would have been held without a confirmation.
+    """
 
     deploys: tuple[VersionContent, ...] = ()
     retires: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    held: bool = False
+    partial: bool = False
+    confirmed: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Nothing is wrong with the files: somebody must confirm or sign."""
+        return bool(self.problems) and self.problems[0].code in HELD_BY
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,7 @@ class Guard:
 
     live: int
     max_deletions: int
+    max_percent: float = 50.0
     confirmed: bool = False
 
 
@@ -105,7 +116,8 @@ def compare_with_live(listing: Difference, folder: str, live: Iterable[LiveDefin
     known = {each.path: each.git_blob for each in live}
     return TreeChanges(
         files={path: sha for path, sha in changes.files.items() if known.get(path) != sha},
-        removed=frozenset(known.keys() - changes.files.keys()),
+        # What is no fit file has a problem, and is not gone.
+        removed=frozenset(known.keys() - changes.files.keys() - {each.file for each in changes.problems}),
         functions=True,
         problems=changes.problems,
     )
@@ -143,30 +155,83 @@ def decide(
     guard: Guard,
     bundle_digest: str,
     function_users: Sequence[LiveDefinition] = (),
+    isolated: bool = False,
+    others: Sequence[Problem] = (),
 ) -> Decision:
     """What a commit does to a source.
 
     `files` are the new and changed definition files, `removed` the paths that lost theirs; `live` holds at least the
     live definitions at any of these paths or with any of the files' names.  `bundle_digest` is that of the commit's
-    functions; if they changed, `function_users` are all live definitions that call them.
+    functions; if they changed, `function_users` are all live definitions that call them.  If `isolated`, a file with a
+    problem keeps its last good version; `others` are problems that concern no definition.
     """
-    found = [problem for file in files for problem in file.problems]
-    found += _duplicates(files, removed, live)
-    if found:
-        return Decision(problems=tuple(sorted(found, key=lambda p: (p.file, p.line, p.column))))
-    names = {file.content.name for file in files}
+    found = [*others, *(problem for file in files for problem in file.problems)]
+    found += _duplicates(files, [*removed, *(problem.file for problem in others)], live)
+    if found and not isolated:
+        return Decision(problems=_sorted(found))
+    bad = {problem.file for problem in found}
+    good = [file for file in files if file.content.path not in bad]
+    names = {file.content.name for file in good}
     touched = {file.content.path for file in files} | set(removed)
-    retires = tuple(sorted(each.name for each in live if each.path in touched and each.name not in names))
-    deploys = [_with_bundle(file.content, bundle_digest) for file in files]
+    gone = [each for each in live if each.path in touched and each.name not in names]
+    kept = _kept(gone, files, bad)
+    found += [_not_retired(each, path) for each, path in kept if each.path not in bad]
+    keeps = {each.name for each, _ in kept} | {each.name for each in live if each.path in bad}
+    retires = tuple(sorted(each.name for each in gone if each.name not in keeps))
+    deploys = [_with_bundle(file.content, bundle_digest) for file in good]
     deploys += [
         _carried(user, bundle_digest)
         for user in function_users
-        if user.name not in names and user.name not in retires and user.bundle_digest != bundle_digest
+        if user.name not in names
+        and user.name not in retires
+        and user.name not in keeps
+        and user.bundle_digest != bundle_digest
     ]
     added = len(names - {each.name for each in live})
-    if not guard.confirmed and (problem := _implausible(retires, added, guard)):
-        return Decision(problems=(problem,), held=True)
-    return Decision(deploys=tuple(sorted(deploys, key=lambda each: each.name)), retires=retires)
+    implausible = _implausible(retires, added, guard)
+    if implausible and not guard.confirmed:
+        return Decision(problems=(implausible,))
+    return Decision(
+        deploys=tuple(sorted(deploys, key=lambda each: each.name)),
+        retires=retires,
+        problems=_sorted(found),
+        partial=bool(found),
+        confirmed=implausible is not None,
+    )
+
+
+def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
+
+
+def _kept(
+    gone: Iterable[LiveDefinition], files: Sequence[CheckedFile], bad: Collection[str]
+) -> list[tuple[LiveDefinition, str]]:
+    """Which of the definitions that lost their place stay, and the bad file that they may stand in.
+
+    A bad file at the same path keeps what is live there, one with the same name what has that name.  One whose name
+    cannot be read may hold any definition whose own file is gone: nothing is retired on a guess.
+    """
+    # In a fixed order: a second look must name the same files.
+    unreadable = sorted((f.content for f in files if f.content.path in bad), key=lambda each: each.path)
+    by_name = {content.name: content.path for content in reversed(unreadable)}
+    places = {each.path for each in gone}
+    nameless = next((c.path for c in unreadable if not c.name and c.path not in places), "")
+    found = []
+    for each in gone:
+        place = each.path if each.path in bad else by_name.get(each.name, nameless)
+        if place:
+            found.append((each, place))
+    return found
+
+
+def _not_retired(each: LiveDefinition, place: str) -> Problem:
+    return Problem(
+        code=codes.NOT_RETIRED,
+        message=f"workflow {each.name} stays live: its file is gone, but {place} has a problem and may define it",
+        file=each.path,
+        hint=f"mend or remove {place}",
+    )
 
 
 def _with_bundle(content: VersionContent, bundle_digest: str) -> VersionContent:
@@ -224,11 +289,15 @@ def _duplicate(name: str, path: str, at: Mapping[str, int]) -> Problem:
 def _implausible(retires: Sequence[str], added: int, guard: Guard) -> Problem | None:
     if not retires:
         return None
-    hint = f"if this is meant, push a commit whose message ends with the line `{CONFIRM_TRAILER}: yes`"
+    hint = (
+        "if this is meant: `pinflow sync confirm`, or a commit whose message ends with the line "
+        f"`{CONFIRM_TRAILER}: yes`"
+    )
     if guard.live - len(retires) + added <= 0:
         message = f"no definition would be left; {len(retires)} would be retired: {_few(retires)}"
         return Problem(code=codes.EMPTY_FOLDER, message=message, hint=hint)
-    if len(retires) > guard.max_deletions and 2 * len(retires) > guard.live:
+    share = 100 * len(retires) / max(guard.live, 1)
+    if len(retires) > guard.max_deletions and share > guard.max_percent:
         message = f"{len(retires)} of {guard.live} definitions would be retired: {_few(retires)}"
         return Problem(code=codes.MASS_DELETION, message=message, hint=hint)
     return None

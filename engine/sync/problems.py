@@ -16,6 +16,13 @@ CHECK_CRASHED = "CHECK_CRASHED"
 CHECK_FAILED = "CHECK_FAILED"
 MASS_DELETION = "MASS_DELETION"
 EMPTY_FOLDER = "EMPTY_FOLDER"
+HISTORY_REWRITTEN = "HISTORY_REWRITTEN"
+UNTRUSTED = "UNTRUSTED"
+SIGNER_NEEDED = "SIGNER_NEEDED"
+TRUST_BROKEN = "TRUST_BROKEN"
+NOT_RETIRED = "NOT_RETIRED"
+REFUSED = "REFUSED"
+SOURCES_FILE = "SOURCES_FILE"
 
 MEANINGS: dict[str, str] = {
     SYMLINK: "A symbolic link stands in the source's folder. Put a copy of the file there: a link could point anywhere.",
@@ -27,6 +34,13 @@ MEANINGS: dict[str, str] = {
     BUNDLE: "The folder `functions/` cannot be bundled: too many files, too large, or an impossible name.",
     CHECK_CRASHED: "The process that checks definitions died or hung on this file. The file is hostile, or you found a fault of ours.",
     CHECK_FAILED: "The check of this file failed by a fault of ours. Please report it with the file.",
-    MASS_DELETION: "The commit would retire more definitions than `max_deletions` and more than half of all.",
+    MASS_DELETION: "The commit would retire more definitions than `max_deletions` and `max_deletions_percent` allow.",
     EMPTY_FOLDER: "The commit leaves no definition at all in the source's folder.",
+    HISTORY_REWRITTEN: "A forced push dropped the live commit, and the source holds such pushes.",
+    UNTRUSTED: "A commit has no signature of a key that the source trusts.",
+    SIGNER_NEEDED: "A rule reserves what the commit changes for the signers of a group.",
+    TRUST_BROKEN: "The operator's files of keys cannot be read, so no signature can be judged.",
+    NOT_RETIRED: "A definition's file is gone, but it may have moved to a file that has a problem; it stays live (`mode: isolated`).",
+    REFUSED: "The registry could not take the commit, twice, by a fault of ours. Later commits are looked at. Please report it.",
+    SOURCES_FILE: "A list of sources has a fault. The last good list stays in force.",
 }

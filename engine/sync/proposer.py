@@ -15,7 +15,7 @@ import structlog
 from engine.dsl import bundle as bundles
 from engine.errors import PinflowError, SourceError, Unavailable
 from engine.registry.workflow_registry import WorkflowRegistry
-from engine.settings import SourceSettings
+from engine.settings import Credential, SourceSettings
 from engine.storage import proposals
 from engine.storage.database import Database
 from engine.storage.rows import Record
@@ -39,11 +39,18 @@ Sources = Callable[[], Mapping[str, SourceSettings]]
 class Proposer:
     """Pushes the proposals of the sources that this process watches."""
 
-    def __init__(self, database: Database, sources: Sources, data_dir: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sources: Sources,
+        data_dir: Path,
+        credential: Callable[[str], Credential | None] = lambda source: None,
+    ) -> None:
         self._database = database
         self._registry = WorkflowRegistry(database)
         self._sources = sources
         self._data_dir = data_dir
+        self._credential = credential
 
     async def run(self) -> None:
         """Push until cancelled. An absent Postgres is waited for."""
@@ -95,7 +102,7 @@ class Proposer:
             _log.info("proposal pushed", proposal=row["id"], source=row["source"], sha=pushed.commit_sha)
 
     def _pusher(self, source: str) -> Pusher:
-        return Pusher(self._sources()[source], self._data_dir)
+        return Pusher(self._sources()[source], self._data_dir, self._credential(source))
 
     async def _order(self, row: Record) -> Order:
         files: dict[str, bytes | None] = {row["path"]: await self._registry.content(row["digest"])}

@@ -14,9 +14,10 @@ from datetime import datetime
 from pathlib import Path
 
 from engine import faults
-from engine.settings import SourceSettings
+from engine.settings import Credential, SourceSettings
 from engine.sync import conditions, git_said
 from engine.sync.commit_message import TRAILER, author
+from engine.sync.git_credentials import NO_CREDENTIAL, Access, check_host
 from engine.sync.git_objects import CommitObject, parse_commit
 from engine.sync.git_source import Done, GitCommand
 from engine.sync.git_urls import Remote, parse_remote
@@ -71,8 +72,10 @@ class Pushed:
 class Pusher:
     """Pushes commits to one source. Its methods block, and raise `SourceError` for what the remote does."""
 
-    def __init__(self, source: SourceSettings, data_dir: Path) -> None:
+    def __init__(self, source: SourceSettings, data_dir: Path, credential: Credential | None = None) -> None:
         self._remote: Remote = parse_remote(source.url)
+        check_host(credential, self._remote)
+        self._credential = credential
         self._base = source.branch.removeprefix("refs/heads/")
         self._root = (data_dir / "proposals").resolve()
         self._root.mkdir(parents=True, exist_ok=True)
@@ -80,17 +83,20 @@ class Pusher:
     def push(self, order: Order) -> Pushed:
         """Bring the commit to the remote, or find that it is there. Raises `Refused` and `TooLate`."""
         with tempfile.TemporaryDirectory(dir=self._root, prefix="push-") as scratch:
-            return _Push(self._remote, self._base, Path(scratch), order).run()
+            access = Access(self._credential, Path(scratch))
+            return _Push(self._remote, self._base, Path(scratch), order, access).run()
 
 
 class _Push:
-    def __init__(self, remote: Remote, base: str, scratch: Path, order: Order) -> None:
+    def __init__(
+        self, remote: Remote, base: str, scratch: Path, order: Order, access: Access = NO_CREDENTIAL
+    ) -> None:
         self._remote = remote
         self._base_ref = f"refs/heads/{base}"
         self._ref = self._base_ref if order.direct else f"refs/heads/{order.branch}"
         self._order = order
         self._scratch = scratch
-        self._git = GitCommand(remote, scratch)
+        self._git = GitCommand(remote, scratch, access)
         self._repository = scratch / "repository.git"
 
     def run(self) -> Pushed:

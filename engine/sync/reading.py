@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from engine.dsl import bundle as bundles
@@ -44,19 +44,25 @@ class CommitReading:
     problems: tuple[Problem, ...] = ()
 
 
-def find_tip(mirror: Mirror, reader: Reader, cursor: Cursor, folder: str, *, recheck: bool) -> Tip:
-    """What is new since the registry's last revision.
+def is_done(sha: str, cursor: Cursor, folder: str, *, recheck: bool) -> bool:
+    """Whether the tip `sha` is registered and need not be looked at again.
 
-    The first sync takes the tip alone.  With `recheck`, a rejected tip is looked at once more: what was missing on
-    this machine may have been installed.
+    With `recheck`, one that has problems is: what was missing on this machine may have been installed.
     """
+    if not cursor.last_sha or cursor.last_sha != sha or cursor.retired:
+        return False
+    rejected = cursor.last_status == "REJECTED"
+    moved = cursor.live_seq > 0 and cursor.folder != folder and not rejected
+    return not moved and not (recheck and (rejected or cursor.live_faulty))
+
+
+def find_tip(mirror: Mirror, reader: Reader, cursor: Cursor, folder: str, *, recheck: bool) -> Tip:
+    """What is new since the registry's last revision. The first sync takes the tip alone."""
     sha = reader.tip()
     if not cursor.last_sha:
         return Tip(sha, (sha,))
     if cursor.last_sha == sha:
-        rejected = recheck and cursor.last_status == "REJECTED"
-        moved = cursor.live_seq > 0 and cursor.folder != folder and cursor.last_status == "REGISTERED"
-        return Tip(sha, (sha,) if rejected or moved else ())
+        return Tip(sha, () if is_done(sha, cursor, folder, recheck=recheck) else (sha,))
     if reader.commit(sha).parents[:1] == (cursor.last_sha,):
         return Tip(sha, (sha,))
     pending, rewritten = mirror.history(cursor.last_sha, sha)
@@ -67,17 +73,51 @@ def find_tip(mirror: Mirror, reader: Reader, cursor: Cursor, folder: str, *, rec
     return Tip(sha, tuple(pending), rewritten)
 
 
+def read_file(reader: Reader, sha: str, path: str, max_bytes: int) -> tuple[CommitReading, bytes | None]:
+    """A commit and the content of one file of it; None if there is no such file, or it is too large."""
+    found = reader.commit(sha)
+    above, _, _ = path.rpartition("/")
+    folder = reader.folder(found, above)
+    entry = reader.folder(found, path) if folder is not None and folder.is_tree else None
+    fit = entry is not None and entry.is_file
+    commit = _commit(found, entry.sha if entry is not None and fit else "")
+    content = next(reader.blobs([entry.sha], max_bytes)) if entry is not None and fit else None
+    return CommitReading(commit, plan.TreeChanges(), {}, Bundle(), confirmed=False), content
+
+
+def with_bundle(found: CommitReading, bundle: Bundle) -> CommitReading:
+    """The same commit with what is kept of it."""
+    return replace(found, bundle=bundle)
+
+
+def commit_alone(reader: Reader, sha: str) -> Commit:
+    """A commit whose content is not looked at."""
+    return _commit(reader.commit(sha), "")
+
+
 def needs_listing(reader: Reader, cursor: Cursor, folder: str) -> bool:
     """Whether there is no old tree to compare with: the source's folder changed, or a forced push took the tree away."""
     if cursor.live_seq == 0 or not cursor.live_tree:
         return False
+    if cursor.retired:
+        return True
     return cursor.folder != folder or not reader.has_tree(cursor.live_tree)
 
 
 def read_commit(
-    reader: Reader, sha: str, cursor: Cursor, folder: str, live: Sequence[LiveDefinition] | None
+    reader: Reader,
+    sha: str,
+    cursor: Cursor,
+    folder: str,
+    live: Sequence[LiveDefinition] | None,
+    carried: Collection[str] = (),
+    *,
+    isolated: bool = False,
 ) -> CommitReading:
-    """Read a commit and compare it with the live tree, or with all `live` definitions where these are given."""
+    """Read a commit and compare it with the live tree, or with all `live` definitions where these are given.
+
+    `carried` are paths that had problems in the live revision: they are read again although they are the same.
+    """
     found = reader.commit(sha)
     entry = reader.folder(found, folder)
     tree = entry.sha if entry is not None and entry.is_tree else ""
@@ -96,12 +136,15 @@ def read_commit(
     except TreeTooLarge as error:
         problem = Problem(code=codes.TOO_MANY_FILES, message=f"the folder holds {error}", file=folder)
         return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
+    changes = _with_carried(reader, changes, found, carried)
     texts = _texts(reader, changes)
     if texts is None:
         message = f"the new and changed files have more than {MAX_TEXTS} bytes"
         problem = Problem(code=codes.TOO_MANY_FILES, message=message, file=folder)
         return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
-    if changes.problems:  # rejected already; contents are read to show the other problems too
+    if (
+        changes.problems and not isolated
+    ):  # rejected already; contents are read to show the other problems too
         return CommitReading(commit, changes, texts, bundle, confirmed)
     problems: tuple[Problem, ...] = ()
     if changes.functions:
@@ -109,15 +152,39 @@ def read_commit(
     return CommitReading(commit, changes, texts, bundle, confirmed, problems)
 
 
+def _with_carried(
+    reader: Reader, changes: plan.TreeChanges, commit: CommitObject, carried: Collection[str]
+) -> plan.TreeChanges:
+    known = changes.files.keys() | changes.removed | {problem.file for problem in changes.problems}
+    files: dict[str, str] = {}
+    removed: set[str] = set()
+    for path in sorted(set(carried) - known):
+        above = reader.folder(commit, path.rpartition("/")[0])
+        entry = reader.folder(commit, path) if above is not None and above.is_tree else None
+        if entry is not None and entry.is_file:
+            files[path] = entry.sha
+        else:
+            removed.add(path)
+    return replace(changes, files=changes.files | files, removed=changes.removed | removed)
+
+
+def touched_paths(found: CommitReading, folder: str) -> set[str]:
+    """Paths (from the repository's root) that the commit changes and that rules can speak of."""
+    touched = set(found.changes.files) | found.changes.removed
+    touched |= {problem.file for problem in found.changes.problems}
+    return touched | ({plan.join(folder, f"{plan.FUNCTIONS}/*")} if found.changes.functions else set())
+
+
 def with_authors(
     mirror: Mirror, reader: Reader, commit: Commit, cursor: Cursor, *, history_rewritten: bool
 ) -> Commit:
     """The commit with the authors of all that it brought, where that is more than itself.
 
-    A merge brings what its first parent lacks; one of somebody who pulled and pushed, what the last revision lacks.
+    A merge brings what its first parent lacks; one of somebody who pulled and pushed, what the live revision lacks; and
+    one that mends a rejected commit, that commit.
     """
     parents = reader.commit(commit.sha).parents
-    base = "" if history_rewritten or cursor.last_sha == commit.sha else cursor.last_sha
+    base = "" if history_rewritten or cursor.live_sha == commit.sha else cursor.live_sha
     base = base or commit.parent_sha
     if not parents or parents == (base,):
         return commit

@@ -116,11 +116,6 @@ class Family:
                 trace.tasks[address] = self._end(address, task)
                 if run is root and task["order"] and task["status"] != "SKIPPED":
                     orders[address] = task["order"]
-                if "undo_order" in task:
-                    status = "COMPLETED" if task["compensation"] == "DONE" else "FAILED"
-                    trace.tasks[address + UNDO] = TaskEnd(status, "", 1, None, task.get("compensation_error"))
-                    if run is root:
-                        orders[address + UNDO] = task["undo_order"]
         trace.path = sorted(orders, key=orders.__getitem__)
         return trace
 

@@ -46,6 +46,55 @@ tasks:
     config: {{method: POST, url: "{url}/gated/${{{{ inputs.run }}}}"}}
 """
 
+HTTP = "activity_type: http_request, timeout: 1s, retry: {{max_attempts: 3, initial_interval: 200ms}}"
+LEAF = f"""\
+name: leaf
+inputs: {{{{type: object, required: [run], properties: {{{{run: {{{{type: string}}}}}}}}}}}}
+tasks: [{{{{id: work, {HTTP}, config: {{{{method: POST, url: "{{url}}/leaf/${{{{{{{{ inputs.run }}}}}}}}"}}}}}}}}]
+outputs: {{{{path: "${{{{{{{{ tasks.work.outputs.body.path }}}}}}}}"}}}}
+"""
+PARENT = """\
+name: parent
+inputs: {type: object, required: [run], properties: {run: {type: string}}}
+tasks: [{id: call, type: workflow, workflow: leaf, inputs: {run: "${{ inputs.run }}"}}]
+outputs: {path: "${{ tasks.call.outputs.path }}"}
+"""
+GUARDED = f"""\
+name: guarded
+inputs: {{{{type: object, required: [run], properties: {{{{run: {{{{type: string}}}}}}}}}}}}
+concurrency: {{{{group: guarded, limit: 1}}}}
+tasks: [{{{{id: work, {HTTP}, config: {{{{method: POST, url: "{{url}}/guarded/${{{{{{{{ inputs.run }}}}}}}}"}}}}}}}}]
+"""
+MAPPED = f"""\
+name: mapped
+inputs: {{{{type: object, required: [run], properties: {{{{run: {{{{type: string}}}}}}}}}}}}
+tasks:
+  - id: each
+    type: map
+    items: "${{{{{{{{ range(520) }}}}}}}}"
+    results: "${{{{{{{{ tasks.work.outputs.body.path }}}}}}}}"
+    tasks:
+      - {{{{id: work, {HTTP}, config: {{{{method: POST, url: "{{url}}/mapped/${{{{{{{{ inputs.run }}}}}}}}/${{{{{{{{ item }}}}}}}}"}}}}}}}}
+outputs: {{{{count: "${{{{{{{{ size(tasks.each.outputs) }}}}}}}}"}}}}
+"""
+
+
+AWAITING = """\
+name: awaiting
+inputs: {{type: object, properties: {{run: {{type: string, default: none}}}}}}
+tasks:
+  - id: order
+    activity_type: http_request
+    config: {{method: POST, url: "{url}/order/${{{{ inputs.run }}}}", json: {{notify: "${{{{ tasks.word.callback_url }}}}"}}}}
+  - {{id: word, type: signal, signal: word, depends_on: [order]}}
+  - id: after
+    depends_on: [word]
+    activity_type: http_request
+    timeout: 5s
+    retry: {{max_attempts: 5, initial_interval: 200ms}}
+    config: {{method: POST, url: "{url}/after/${{{{ inputs.run }}}}"}}
+"""
+
 
 def gated(url: str, note: str = "first") -> str:
     """A gate, then an entry in the ledger."""
@@ -77,7 +126,17 @@ class Bench:
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     ledger = await Ledger().start()
     repository = Repository(tmp_path_factory.mktemp("source"))
-    repository.commit({"workflows/chain.yaml": chain(ledger.url), "workflows/gated.yaml": gated(ledger.url)})
+    texts = {"chain": chain(ledger.url), "gated": gated(ledger.url), "parent": PARENT}
+    texts |= {
+        name: text.format(url=ledger.url)
+        for name, text in (
+            ("leaf", LEAF),
+            ("guarded", GUARDED),
+            ("mapped", MAPPED),
+            ("awaiting", AWAITING),
+        )
+    }
+    repository.commit({f"workflows/{name}.yaml": text for name, text in texts.items()})
     system = System(tmp_path_factory.mktemp("system"))
     system.sources = [{"name": "main", "url": str(repository.path), "poll_interval": 1}]
     try:
@@ -176,6 +235,85 @@ async def test_a_cancel_whose_api_dies_ends_the_run(whole: Bench) -> None:
     assert whole.ledger.keys(f"/gated/{run}") == []
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+async def test_a_pause_or_its_end_whose_api_dies_takes_effect(whole: Bench, verb: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    path = f"/executions/{(await system.execute('gated', {'run': run}))['id']}"
+    approval = await system.approval(path.rpartition("/")[2])
+    if verb == "resume":
+        await system.ok("POST", f"{path}/pause")
+    await with_faults(system, "api", "steer.after_commit=kill")
+    assert (await system.call("POST", f"{path}/{verb}")).status == 0
+    await again(system, "api")
+    assert (await system.ok("POST", f"{path}/{verb}"))["status"] == {"pause": "PAUSED", "resume": "RUNNING"}[
+        verb
+    ]
+    await system.ok("POST", f"/approvals/{approval}/approve", {"decision": "approve"})
+    if verb == "pause":
+        await system.until(lambda: _approved(system, path), "the paused run to hear of the approval")
+        assert whole.ledger.keys(f"/gated/{run}") == []
+        await system.ok("POST", f"{path}/resume")
+    await system.finished(path.rpartition("/")[2])
+    assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
+
+
+async def _approved(system: System, path: str) -> bool:
+    run = await system.ok("GET", path)
+    return bool(run["live"] and run["tasks"][0]["status"] == "COMPLETED" and run["status"] == "PAUSED")
+
+
+@pytest.mark.parametrize("point", ["signal.after_commit", "dispatch.after_send"])
+async def test_a_signal_whose_api_dies_is_taken_once(whole: Bench, point: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    started = await system.execute("awaiting", {"run": run})
+    path = f"/executions/{started['id']}/signal"
+    await with_faults(system, "api", f"{point}=kill")
+    assert (await system.call("POST", path, {"name": "word"}, Idempotency_Key="w")).status == 0
+    await again(system, "api")
+    repeated = await system.ok("POST", path, {"name": "word"}, Idempotency_Key="w")
+    assert repeated["repeated"] is True
+    done = await system.finished(started["id"])
+    assert len(done["signals"]) == 1
+    assert len(set(whole.ledger.keys(f"/after/{run}"))) == 1
+
+
+async def test_a_callback_whose_api_dies_is_used_up_and_taken_once(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    started = await system.execute("awaiting", {"run": run})
+    await system.until(lambda: _is(whole.ledger.keys(f"/order/{run}") != []), "the callback's URL")
+    body = next(effect.body for effect in whole.ledger.effects if effect.path == f"/order/{run}")
+    _, _, path = body["notify"].partition(f":{system.port}")
+    await with_faults(system, "api", "callback.after_commit=kill")
+    assert (await system.call("POST", path, {"n": 1})).status == 0
+    await again(system, "api")
+    assert (await system.call("POST", path, {"n": 1})).status == 404
+    await system.finished(started["id"])
+    assert len(set(whole.ledger.keys(f"/after/{run}"))) == 1
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+@pytest.mark.parametrize("point", ["start.before_commit", "start.after_commit", "dispatch.after_send"])
+async def test_a_rerun_whose_api_dies_leads_to_exactly_one_run(whole: Bench, point: str) -> None:
+    system, run = whole.system, name_of_run(whole)
+    old = (await system.execute("gated", {"run": run}))["id"]
+    approval = await system.approval(old)
+    await system.ok("POST", f"/approvals/{approval}/approve", {"decision": "reject"})
+    await system.finished(old, "FAILED")
+    await with_faults(system, "api", f"{point}=kill")
+    asked = {"from_failed": True}
+    assert (await system.call("POST", f"/executions/{old}/rerun", asked, Idempotency_Key=run)).status == 0
+    await again(system, "api")
+    new = await system.ok("POST", f"/executions/{old}/rerun", asked, Idempotency_Key=run)
+    await decide(system, new["id"])
+    await system.finished(new["id"])
+    reruns = (await system.ok("GET", f"/executions?rerun_of={old}"))["items"]
+    assert [each["id"] for each in reruns] == [new["id"]]
+    assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
+
+
 @pytest.mark.parametrize("point", ["approval.after_commit", "dispatch.before_send"])
 async def test_a_worker_that_dies_before_the_approval_loses_no_run(whole: Bench, point: str) -> None:
     system, run = whole.system, name_of_run(whole)
@@ -208,6 +346,47 @@ async def test_a_worker_that_dies_at_the_last_step_records_the_run_once(whole: B
     audit = (await system.ok("GET", f"/audit?execution_id={started['id']}"))["items"]
     assert [entry["action"] for entry in audit].count("execution.completed") == 1
     assert len(set(whole.ledger.keys(f"/gated/{run}"))) == 1
+
+
+async def test_a_worker_that_dies_between_a_childs_row_and_its_work_runs_the_child_once(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    await with_faults(system, "worker", "child.after_commit=kill")
+    started = await system.execute("parent", {"run": run})
+    await again(system, "worker")
+    done = await system.finished(started["id"])
+    assert done["outputs"] == {"path": f"/leaf/{run}"}
+    children = (await system.ok("GET", f"/executions?parent={started['id']}"))["items"]
+    assert [child["status"] for child in children] == ["COMPLETED"]
+    audit = (await system.ok("GET", f"/audit?execution_id={children[0]['id']}"))["items"]
+    assert [entry["action"] for entry in audit].count("execution.started") == 1
+    assert len(set(whole.ledger.keys(f"/leaf/{run}"))) == 1
+
+
+@pytest.mark.parametrize("point", ["slot.after_commit", "record.before_commit", "record.after_commit"])
+async def test_a_slot_survives_the_death_of_a_worker_and_is_given_back(whole: Bench, point: str) -> None:
+    system = whole.system
+    names = [name_of_run(whole) for _ in range(3)]
+    whole.ledger.delay = 0.5
+    await with_faults(
+        system, "worker", f"{point}=kill:2" if point == "slot.after_commit" else f"{point}=kill"
+    )
+    started = [await system.execute("guarded", {"run": name}) for name in names]
+    await again(system, "worker")
+    for name, run in zip(names, started, strict=True):
+        await system.finished(run["id"])
+        assert len(set(whole.ledger.keys(f"/guarded/{name}"))) == 1
+    assert (await system.finished((await system.execute("guarded", {"run": "last"}))["id"]))["error"] is None
+
+
+async def test_a_slice_whose_worker_dies_after_its_record_gives_its_results_once(whole: Bench) -> None:
+    system, run = whole.system, name_of_run(whole)
+    await with_faults(system, "worker", "slice.after_record=kill")
+    started = await system.execute("mapped", {"run": run})
+    await again(system, "worker")
+    done = await system.finished(started["id"])
+    assert done["outputs"] == {"count": 520}
+    keys = [whole.ledger.keys(f"/mapped/{run}/{n}") for n in range(520)]
+    assert {len(set(each)) for each in keys} == {1}
 
 
 async def decide(system: System, execution: str) -> None:
@@ -296,7 +475,11 @@ async def test_a_sync_daemon_that_dies_registers_each_commit_once(whole: Bench, 
 
 def test_every_fault_point_is_one_that_a_test_kills_at() -> None:
     # Proposals need no worker: their kills stand with the tests of sync and of the API.
-    elsewhere = ("integration/sync/test_proposal_kills.py", "integration/api/test_proposals.py")
+    elsewhere = (
+        "acceptance/test_trigger_kills.py",
+        "integration/sync/test_proposal_kills.py",
+        "integration/api/test_proposals.py",
+    )
     tests = Path(__file__).parents[1]
     source = Path(__file__).read_text() + "".join((tests / name).read_text() for name in elsewhere)
     assert [name for name in POINTS if f'"{name}' not in source] == []

@@ -35,11 +35,12 @@ class Run:
 
     def __init__(self, compiled: dict[str, Any], start: RunStart | None = None, **options: Any) -> None:
         self.compiled = compiled
+        self.start = start or run_start()
         self.brain = Brain(compiled, **options)
         self.clock = 1000.0
         self.commands: list[Command] = []
         self.history: list[Command] = []
-        self.tell(Started(start or run_start(), self.clock))
+        self.tell(Started(self.start, self.clock))
 
     def tell(self, event: Event) -> list[Command]:
         self.commands = self.brain.apply(event)

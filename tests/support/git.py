@@ -17,12 +17,12 @@ class Repository:
     No configuration of the machine or the user is read, identities and times are pinned.
     """
 
-    def __init__(self, path: Path, *, branch: str = "main") -> None:
+    def __init__(self, path: Path, *, branch: str = "main", object_format: str = "sha1") -> None:
         self.path = path
         self._clock = _EPOCH
         path.mkdir(parents=True, exist_ok=True)
         if not (path / ".git").exists():
-            self.git("init", "--quiet", "--initial-branch", branch)
+            self.git("init", "--quiet", "--initial-branch", branch, f"--object-format={object_format}")
 
     def git(self, *arguments: str, author: str = DEFAULT_AUTHOR) -> str:
         """Run git in the work tree and return what it printed, stripped. Raises CalledProcessError with stderr noted."""
@@ -62,6 +62,10 @@ class Repository:
         self._clock += 1
         self.git("commit", "--quiet", "--allow-empty", "--message", message, author=author)
         return self.head()
+
+    def tick(self) -> None:
+        """Make the next commit one second later than the last."""
+        self._clock += 1
 
     def merge(self, branch: str, message: str = "") -> str:
         """Merge a branch into the current one by a merge commit, as a forge does, and return its SHA."""

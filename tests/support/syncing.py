@@ -15,9 +15,10 @@ from typing import Any
 from sqlalchemy import text
 
 from engine.registry.workflow_registry import WorkflowRegistry
-from engine.settings import SourceSettings
+from engine.settings import Credential, SourceSettings, Trust
 from engine.storage.database import Database
 from engine.sync.checker import Checker
+from engine.sync.declarations import Declared
 from engine.sync.reconciler import Reconciler, Standing
 from tests.support.git import Repository
 
@@ -36,14 +37,23 @@ class Syncing:
     """A repository, a reconciler over it, and a registry to look into."""
 
     def __init__(
-        self, repository: Repository, database: Database, checker: Checker, data_dir: Path, **settings: Any
+        self,
+        repository: Repository,
+        database: Database,
+        checker: Checker,
+        data_dir: Path,
+        *,
+        credential: Credential | None = None,
+        trust: Trust | None = None,
+        **settings: Any,
     ) -> None:
         self.repository = repository
         self.database = database
         self.registry = WorkflowRegistry(database)
         values: dict[str, Any] = {"name": "main", "url": str(repository.path)} | settings
         self.source = SourceSettings(**values)
-        self.reconciler = Reconciler(self.source, data_dir, database, checker)
+        declared = Declared(self.source, credential, trust)
+        self.reconciler = Reconciler(declared, data_dir, database, checker)
 
     async def sync(self) -> Standing:
         """One pass."""

@@ -88,6 +88,10 @@ class System:
         """Whether a process runs."""
         return name in self._running and self._running[name].poll() is None
 
+    def pid(self, name: str) -> int:
+        """The process id of a process that runs."""
+        return self._running[name].pid
+
     def kill(self, name: str) -> None:
         """SIGKILL, and wait until it is gone."""
         process = self._running.pop(name)

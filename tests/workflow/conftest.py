@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 from temporalio.client import Client
 
+from engine.storage.database import Database
+from tests.workflow.house import House, house
 from tests.workflow.stage import Stage, stage
 
 
@@ -20,4 +22,11 @@ async def client(temporal: str) -> Client:
 async def on_stage(client: Client) -> AsyncIterator[Stage]:
     """A worker with the real workflow and activities that do as their config says."""
     async with stage(client) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def at_home(database: Database, temporal: str) -> AsyncIterator[House]:
+    """The driver with everything real around it but the tasks."""
+    async with house(database, temporal) as made:
         yield made

@@ -10,10 +10,16 @@ import argparse
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 
+from engine.storage.database import Database
+from tests.support.postgres import running_postgres
 from tests.support.temporal import running_temporal
+from tests.workflow.house import house
+from tests.workflow.house_scenarios import HOUSE_SCENARIOS, KEPT_NAMES
+from tests.workflow.kept_payloads import keep
 from tests.workflow.scenarios import SCENARIOS
 from tests.workflow.stage import stage
 
@@ -21,16 +27,36 @@ HISTORIES = Path(__file__).parent / "histories"
 
 
 async def record(folder: Path) -> None:
-    """Play every scenario on a server of its own and write what Temporal kept of it."""
+    """Play every scenario that no release has a history of, and write what Temporal kept of it."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    known = {path.stem for path in HISTORIES.glob("*/*.json")}
     async with running_temporal() as server:
         client = await Client.connect(server.address)
         for name, scenario in SCENARIOS.items():
-            async with stage(client) as made:
-                handle = await scenario(made)
-                history = await handle.fetch_history()
-            text = json.dumps(history.to_json_dict(), indent=1, sort_keys=True)
-            await asyncio.to_thread((folder / f"{name}.json").write_text, text + "\n")
+            if name not in known:
+                async with stage(client) as made:
+                    await _write(folder, name, await scenario(made))
+        if not known >= KEPT_NAMES:
+            await _record_at_home(folder, server.address)
+
+
+async def _record_at_home(folder: Path, address: str) -> None:
+    async with running_postgres() as postgres:
+        for scenario in HOUSE_SCENARIOS.values():
+            database = Database(await postgres.fresh_database())
+            async with house(database, address) as home:
+                for name, workflow_id in (await scenario(home)).items():
+                    await _write(folder, name, home.handle(workflow_id))
+                blobs = await home.rows(
+                    "SELECT digest, content FROM blobs WHERE kind IN ('compiled', 'payload')"
+                )
+                keep(folder, {row["digest"]: bytes(row["content"]) for row in blobs})
+            await database.aclose()
+
+
+async def _write(folder: Path, name: str, handle: WorkflowHandle[Any, Any]) -> None:
+    text = json.dumps((await handle.fetch_history()).to_json_dict(), indent=1, sort_keys=True)
+    await asyncio.to_thread((folder / f"{name}.json").write_text, text + "\n")
 
 
 if __name__ == "__main__":

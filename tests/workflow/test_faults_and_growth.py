@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 import pytest
 from temporalio.client import Client
@@ -111,6 +112,36 @@ async def test_a_wide_run_never_has_more_in_flight_than_temporal_can_take(on_sta
         most = max(most, pending)
     assert most <= 500
     assert len(on_stage.ledger.started()) == 701
+
+
+async def test_many_short_tasks_are_told_of_in_several_messages(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 50)
+    many = [
+        task(f"t{i}", *([f"t{i - 60}"] if i >= 60 else []), activity_type="http_request", timeout=1.0)
+        for i in range(300)
+    ]
+    handle = await on_stage.run(definition(*many))
+    assert set(on_stage.ledger.local().values()) == {True}
+    assert {t["status"] for t in on_stage.record()["tasks"]} == {"COMPLETED"}
+    names = await events(handle)
+    assert names.count("TIMER_FIRED") >= 2
+    assert "ACTIVITY_TASK_SCHEDULED" not in names
+
+
+async def test_a_cancel_reaches_short_tasks_that_wait_for_a_new_message(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 0)
+    short: dict[str, Any] = {"activity_type": "http_request", "timeout": 1.0}
+    handle = await on_stage.start(
+        definition(task("a", **short), task("b", **short), finally_=[task("unlock", config={})])
+    )
+    await handle.cancel()
+    assert isinstance(await ended(handle), CancelledError)
+    assert on_stage.statuses()["unlock"] == "COMPLETED"
+    assert {on_stage.statuses()[name] for name in ("a", "b")} <= {"CANCELLED", "COMPLETED"}
 
 
 async def test_a_run_that_is_cancelled_before_any_worker_saw_it_still_cleans_up_and_is_recorded(

@@ -6,9 +6,18 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from engine.api.auth import Service, needs
+from engine.api.auth import By, Service, needs
 from engine.api.schemas.common import CommitSha, Cursor, Limit, Page
-from engine.api.schemas.history import AuditRow, Commit, Revision, Source, SyncAsked
+from engine.api.schemas.history import (
+    AuditRow,
+    Commit,
+    Confirm,
+    Confirmed,
+    Retired,
+    Revision,
+    Source,
+    SyncAsked,
+)
 from engine.services import cursors
 from engine.sync.conditions import action
 
@@ -19,7 +28,27 @@ router = APIRouter(tags=["history"])
 async def list_sources(services: Service, limit: Limit = 500) -> Any:
     """Every source, and how it stands."""
     rows = await services.registry.sources()
-    return {"items": [{**row, "action": action(row["reason"])} for row in rows], "next_cursor": ""}
+    refused = await services.triggers.refused()
+    faults = await services.forges.faults()
+    told = [
+        _source(row) | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
+        for row in rows
+    ]
+    return {"items": told, "next_cursor": ""}
+
+
+def _source(row: dict[str, Any]) -> dict[str, Any]:
+    warnings = []
+    if row["checked_at"] is not None and not row["watched"]:
+        warnings.append(
+            "no daemon watches it any more; what it deployed stays live and can be started "
+            "(`pinflow sync retire` ends that)"
+        )
+    if row["contested"]:
+        warnings.append(
+            f"another daemon was told differently and stands aside; it would watch {row['contested_by']}"
+        )
+    return {**row, "action": action(row["reason"]), "warnings": warnings}
 
 
 @router.post(
@@ -31,6 +60,24 @@ async def list_sources(services: Service, limit: Limit = 500) -> Any:
 async def sync_now(name: str, services: Service) -> Any:
     """Ask the daemon to look at a source now. Role: operator."""
     return {"asked": await services.registry.request_sync(name)}
+
+
+@router.post("/sources/{name}/confirm", status_code=202, response_model=Confirmed)
+async def confirm(name: str, body: Confirm, by: By, services: Service) -> Any:
+    """Say that a held commit is meant: its deletions, or the history it dropped. Role: operator.
+
+    409 if the commit is not the one that is held, or is held for want of a signature: only a signature passes that.
+    """
+    return await services.sources.confirm(by, name, body.commit_sha)
+
+
+@router.post("/sources/{name}/retire", status_code=200, response_model=Retired)
+async def retire(name: str, by: By, services: Service) -> Any:
+    """Retire all that a source deployed, which no daemon watches any more. Role: admin.
+
+    Versions stay startable by their commit.  409 while a daemon watches it.  Declared again, it comes back.
+    """
+    return await services.sources.retire(by, name)
 
 
 @router.get("/revisions", response_model=Page[Revision])

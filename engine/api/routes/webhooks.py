@@ -26,4 +26,4 @@ async def take_webhook(forge: str, request: Request, services: Service) -> Any:
     Signed as the forge does it (`X-Hub-Signature-256`, `X-Gitlab-Token`, `X-Gitea-Signature`), 1 MiB at most. A
     delivery that comes again asks for nothing.
     """
-    return {"asked": await services.forge_webhooks.take(forge, request.headers, await request.body())}
+    return {"asked": await services.forges.take(forge, request.headers, await request.body())}

@@ -123,6 +123,8 @@ class Execution(Message):
     commit_sha: str
     revision_sha: str
     digest: str
+    signer: str
+    """Whose trusted key has signed the commit that brought the version; empty if its source asks for no signature."""
     title: str
     status: Status
     started_by: str

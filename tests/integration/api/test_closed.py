@@ -33,6 +33,8 @@ WRITES = {
     ("POST", "/executions/{execution_id}/rerun"): "operator",
     ("POST", "/approvals/{approval_id}/approve"): "approver",
     ("POST", "/sources/{name}/sync"): "operator",
+    ("POST", "/sources/{name}/confirm"): "operator",
+    ("POST", "/sources/{name}/retire"): "admin",
     ("POST", "/workflows/{workflow}/triggers/{trigger}/backfill"): "operator",
     ("POST", "/workflows"): "operator",
     ("POST", "/workflows/{workflow}/promote"): "operator",
@@ -43,6 +45,7 @@ WRITES = {
 BODIES: dict[str, Any] = {
     "/executions/workflows/{workflow}/execute": {"inputs": {}},
     "/approvals/{approval_id}/approve": {"decision": "approve"},
+    "/sources/{name}/confirm": {"commit_sha": "abcdef"},
     "/executions/{execution_id}/signal": {"name": "go"},
     "/workflows/{workflow}/triggers/{trigger}/backfill": {
         "from": "2026-01-01T00:00:00Z",

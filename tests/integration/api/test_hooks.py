@@ -16,6 +16,8 @@ from engine import faults
 from engine.activities.secrets import EnvironmentSecrets, Secrets
 from engine.api.app import create_app
 from engine.api.limits import MAX_BODY
+from engine.executor.schedule_sync import ScheduleSync
+from engine.executor.schedules import Schedules
 from engine.services.signatures import sign
 from engine.services.workflow_service import WorkflowService
 from tests.integration.api.conftest import Api
@@ -317,6 +319,33 @@ async def test_readers_see_the_triggers_of_a_workflow(sender: Sender) -> None:
     )
     assert nightly["next"] is None
     assert SECRET not in reply.text
+
+
+async def test_a_schedule_that_temporal_refuses_is_shown_with_its_source(sender: Sender) -> None:
+    await publish(sender, schedule(cron="61 * * * *"))
+    executor = sender.api.executor
+    await ScheduleSync(sender.api.database, Schedules(executor.client, task_queue=executor.task_queue)).tell()
+    (source,) = (await sender.api.call("GET", "/sources")).json()["items"]
+    (refused,) = source["refused_triggers"]
+    assert (refused["workflow"], refused["id"]) == ("report", "nightly")
+    assert "Minute is not in range" in refused["message"]
+    (shown,) = (await sender.api.call("GET", "/workflows/report")).json()["triggers"]
+    assert (shown["status"], shown["message"]) == ("REFUSED", refused["message"])
+
+
+async def test_readers_see_what_comes_next(sender: Sender) -> None:
+    await publish(sender, schedule(cron="0 6 1 1 *"))
+    executor = sender.api.executor
+    schedules = Schedules(executor.client, task_queue=executor.task_queue)
+    await ScheduleSync(sender.api.database, schedules).tell()
+    (shown,) = (await sender.api.call("GET", "/workflows/report")).json()["triggers"]
+    assert shown["status"] == "APPLIED"
+    assert shown["next"]
+    assert all(at.endswith("-01-01T06:00:00Z") for at in shown["next"])
+    assert shown["paused"] is False
+    async for page in schedules.ids():
+        for id in page:
+            await schedules.remove(id)
 
 
 async def test_a_span_is_backfilled_over_http(sender: Sender) -> None:

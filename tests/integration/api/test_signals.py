@@ -89,7 +89,7 @@ async def run(api: Api) -> AsyncIterator[Released]:
 async def test_a_signal_is_a_row_an_audit_and_a_message_at_once(
     run: Released, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PINFLOW_FAULTS", "steer.after_commit=error")
+    monkeypatch.setenv("PINFLOW_FAULTS", "signal.after_commit=error")
     assert (
         await run.signal("freeze-lifted", {"ticket": "T1"}, key="k1", correlation="eu")
     ).status_code == 500

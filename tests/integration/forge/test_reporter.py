@@ -16,6 +16,7 @@ from engine.errors import Problem
 from engine.forge.reporter import Reporter
 from engine.registry.revisions import Commit, RevisionPlan, VersionContent
 from engine.registry.workflow_registry import WorkflowRegistry
+from engine.services.forges import ForgeService
 from engine.settings import ForgeSettings, SourceSettings
 from engine.storage import blobs, proposals, sources
 from engine.storage.database import Database
@@ -135,6 +136,14 @@ async def test_each_commit_is_told_once(bench: Bench) -> None:
     assert sorted(each["sha"] for each in bench.forge.statuses) == sorted(shas)
 
 
+async def test_a_look_at_what_is_told_already_writes_nothing(bench: Bench) -> None:
+    await bench.publish()
+    await bench.settle()
+    before = await bench.rows("SELECT xmin::text, xmax::text FROM forge_messages")
+    await bench.reporter.pass_once()
+    assert await bench.rows("SELECT xmin::text, xmax::text FROM forge_messages") == before
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_whatever_the_forge_does_it_shows_in_the_end_what_the_registry_says(
     bench: Bench, seed: int
@@ -182,6 +191,22 @@ async def test_the_pull_request_that_a_commit_names_gets_one_comment(bench: Benc
     assert "What was live stays live." in told[13]
 
 
+async def test_a_commit_that_is_live_in_part_is_no_success(bench: Bench) -> None:
+    """As a source in isolated mode registers it: the good files are live, the problems are kept."""
+    sha = await bench.publish("Ship it (#13)")
+    await bench.rows(
+        """INSERT INTO revision_problems (revision_id, file, line, "column", code, path, message, hint)
+           SELECT id, 'workflows/bad.yaml', 3, 1, 'NAME', '', 'bad', '' FROM revisions"""
+    )
+    await bench.settle()
+    assert bench.forge.last(sha, "pinflow/main") in FAILURE
+    assert (
+        bench.forge.statuses[0]["description"] == "live in part; 1 problem: workflows/bad.yaml:3:1: NAME bad"
+    )
+    assert "`release` is deployed" in bench.forge.comments[0]["body"]
+    assert "is live in part" in bench.forge.comments[0]["body"]
+
+
 async def test_a_refusal_is_parked_in_the_end_and_stops_no_other(bench: Bench) -> None:
     await bench.publish()
     bench.forge.token = "another"
@@ -190,6 +215,9 @@ async def test_a_refusal_is_parked_in_the_end_and_stops_no_other(bench: Bench) -
     assert row["parked_at"] is not None
     assert "401" in row["last_error"]
     assert "forge-token" not in row["last_error"]
+    fault = (await ForgeService(bench.database, []).faults())["main"]
+    assert (fault["waiting"], fault["parked"]) == (0, 1)
+    assert "401" in fault["error"]
     bench.forge.token = "forge-token"
     sha = await bench.publish()
     await bench.settle()

@@ -12,7 +12,7 @@ import pytest
 
 from engine.cli import executions, history, output, run, sync, watching
 from engine.cli.client import Client
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Misconfigured
 
 
 class Answers(Client):
@@ -278,3 +278,47 @@ def test_history_tells_who_brought_a_version_and_how_it_did(
     assert "#12" in said
     assert "1 (25%)" in said
     assert "\x1b" not in said
+
+
+class Posts(Answers):
+    """Keeps what is posted."""
+
+    def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        posted.append((path, body))
+        return {"source": "main", "commit_sha": "b" * 40, "codes": ["MASS_DELETION"], "retired": ["a"]}
+
+
+posted: list[tuple[str, Any]] = []
+
+
+def test_a_confirmation_is_of_the_commit_that_was_seen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted.clear()
+    client = Posts({"/sources": {"items": [_source(observed_sha="b" * 40)]}})
+
+    _shown(["confirm", "flows"], sync, client, monkeypatch)
+    _shown(["confirm", "flows", "--commit", "abcd"], sync, client, monkeypatch)
+    _shown(["retire", "flows"], sync, client, monkeypatch)
+
+    assert posted == [
+        ("/sources/flows/confirm", {"commit_sha": "b" * 40}),
+        ("/sources/flows/confirm", {"commit_sha": "abcd"}),
+        ("/sources/flows/retire", None),
+    ]
+    assert "confirmed main bbbbbbbbbbbb" in capsys.readouterr().out
+
+
+def test_a_file_of_sources_is_checked_without_a_server(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "sources.yaml"
+    file.write_text("sources:\n  - {name: one, url: ./flows}\n")
+    parser = argparse.ArgumentParser()
+    sync.configure(parser)
+    arguments = parser.parse_args(["check", str(file)])
+    assert sync.run(arguments) == 0
+    assert capsys.readouterr().out == f"one: main of {tmp_path}/flows, workflows\n"
+    file.write_text("sources:\n  - {name: one, ulr: ./flows}\n")
+    with pytest.raises(Misconfigured, match=f"{file}:2:"):
+        sync.run(arguments)

@@ -117,7 +117,7 @@ def test_a_failed_child_fails_its_task_with_its_error() -> None:
     ended(run, "c", "FAILED", type="HTTP_5XX", message="no", task="probe")
     assert over(run).error.type == "HTTP_5XX"
     assert over(run).error.task == "c"
-    assert over(run).error.details == {"execution_id": child_id("run-1", "c", 1), "task": "probe"}
+    assert over(run).error.details == {"child_id": child_id("run-1", "c", 1), "task": "probe"}
 
 
 def test_a_further_attempt_is_a_run_of_its_own_after_a_pause_that_holds_no_place() -> None:
@@ -364,6 +364,8 @@ def test_a_cut_map_is_undone_slice_by_slice() -> None:
     run = family.slices[100]
     assert len(run.started()) == 50
     assert run.command("m[149].a~undo").call.config == {"was": None, "of": 149}
+    again = SliceEnded("m", 0, "COMPLETED", [1] * 100, [], None, None, family.root.clock)
+    assert family.root.tell(again) == []  # the end of the slice that did the work, told once more
     while offsets:
         offset = offsets.pop(0)
         family.work(offset, fails=(149,))

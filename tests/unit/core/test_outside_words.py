@@ -274,6 +274,14 @@ def test_a_paused_run_starts_nothing_new_while_what_runs_goes_on() -> None:
     assert over(run).status == "COMPLETED"
 
 
+def test_a_word_that_changed_nothing_when_it_came_changes_nothing_later() -> None:
+    run = Run(definition(task("a")))
+    go_on(run, "early")
+    pause(run)
+    assert go_on(run, "early") == []
+    assert run.brain.snapshot()["status"] == "PAUSED"
+
+
 def test_a_pause_holds_items_and_iterations_back() -> None:
     again = loop("l", tasks=[task("x")], until="${{ iteration == 1 }}")
     run = Run(definition(many("m", items=[1, 2], tasks=[task("a")], max_concurrency=1), again))

@@ -60,7 +60,8 @@ def test_a_failing_compensation_is_recorded_while_the_others_go_on() -> None:
     run.complete("a~undo")
     assert over(run).error.type == "FIRST"
     assert undone(run) == {"a": "DONE", "b": "FAILED"}
-    assert run.task("b")["compensation_error"]["type"] == "UNDO"
+    assert run.task("b~undo")["error"]["type"] == "UNDO"
+    assert [name for name in run.statuses() if name.startswith("b")] == ["b", "b~undo"]
 
 
 def test_a_compensation_that_cannot_be_worked_out_is_recorded_too() -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.checking import check
 from engine.planning.planner import FileChange, make_plan, plan_definition
 from engine.planning.plans import Plan
 from engine.planning.reports import as_markdown, as_text
@@ -42,6 +43,10 @@ def test_the_same_in_other_words_is_no_change(what: str) -> None:
     old, new = SAME[what]
     assert old in RELEASE
     assert changes(RELEASE, RELEASE.replace(old, new)) == []
+
+
+def test_the_definition_that_is_edited_is_a_valid_one() -> None:
+    assert check(RELEASE.encode(), "release.yaml", ActivityTypes.default()).problems == []
 
 
 def test_tasks_in_another_order_are_no_change() -> None:

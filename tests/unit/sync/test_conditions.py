@@ -26,7 +26,14 @@ def test_every_reason_that_an_error_gives_is_listed() -> None:
     assert {reason for reason, _ in git_said.REASONS_SAID} <= set(conditions.REASONS)
     sources = "".join(file.read_text("utf-8") for file in (ROOT / "engine/sync").glob("*.py"))
     used = set(re.findall(r"(?:reason=|error\(|Standing\([^)]*)conditions\.([A-Z_]+)\b", sources))
+    used -= {"REASONS", "CONDITIONS", "HELD_BY", "CONFIRMABLE"}
     assert {getattr(conditions, name) for name in used} <= {*conditions.REASONS, *conditions.CONDITIONS}
+
+
+def test_what_holds_a_commit_has_a_reason_of_the_condition_held() -> None:
+    held = {reason.name for reason in conditions.REASONS.values() if reason.condition == conditions.HELD}
+    assert set(conditions.HELD_BY.values()) == held
+    assert set(conditions.HELD_BY) > conditions.CONFIRMABLE
 
 
 def test_every_code_of_a_problem_has_a_meaning() -> None:

@@ -1,4 +1,4 @@
-"""A few lines of HTTP by which an orchestrator asks a worker how it is."""
+"""A few lines of HTTP by which an orchestrator asks a process how it is."""
 
 from __future__ import annotations
 

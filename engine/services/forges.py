@@ -1,4 +1,4 @@
-"""Webhooks of the forges. What one says is trusted for nothing but: look now."""
+"""The forges: their webhooks, which are trusted for nothing but "look now", and how far they have been told."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from engine.forge.places import delivery_of, place_of, repository_said, secret, 
 from engine.settings import ForgeSettings
 from engine.storage import forge_messages, sources
 from engine.storage.database import Database
+from engine.storage.rows import Record
 
 
-class ForgeWebhookService:
-    """Takes deliveries: each once, and only those that are signed."""
+class ForgeService:
+    """Takes deliveries, each once and only those that are signed; knows what could not be told."""
 
     def __init__(self, database: Database, forges: Sequence[ForgeSettings]) -> None:
         self._database = database
@@ -38,6 +39,11 @@ class ForgeWebhookService:
             for source in meant:
                 await sources.request_sync(connection, source)
         return meant
+
+    async def faults(self) -> dict[str, Record]:
+        """By source, what its forge could not be told: `{waiting, parked, error, since}`. Only where there is a fault."""
+        async with self._database.read() as connection:
+            return await forge_messages.faults(connection)
 
     def _meant(self, forge: ForgeSettings, *, known_urls: Mapping[str, str], body: bytes) -> list[str]:
         """The sources of the repository that is named; all of the forge if it names none that we know."""

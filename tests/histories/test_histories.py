@@ -1,0 +1,30 @@
+"""A few of the histories at each run of the tests; `make histories` plays a thousand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from engine.storage.database import Database
+from engine.sync.checker import Checker
+from tests.histories.__main__ import broken_once
+from tests.histories.play import Play
+
+_SLICE = range(25)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def checker() -> AsyncIterator[Checker]:
+    made = Checker()
+    yield made
+    await made.aclose()
+
+
+@pytest.mark.parametrize("seed", sorted({*_SLICE, *broken_once()}))
+async def test_the_registry_equals_the_model(
+    seed: int, database: Database, checker: Checker, tmp_path: Path
+) -> None:
+    await Play(seed, database, checker, tmp_path).play()
