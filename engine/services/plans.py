@@ -23,7 +23,13 @@ from engine.storage.rows import Record
 
 RUNS = 20
 """Recorded runs of each definition that are looked at, unless the caller says otherwise."""
+MAX_RUNS = 400
+"""Recorded runs that one plan looks at in all: the work of some seconds."""
+_AT_ONCE = 2
+"""Plans that are worked out at once; others wait, so that they take no more than that from those who start runs."""
 _SHOWN = 50
+_REPLAYED = ("changed", "moved")
+"""What is done to a definition that its recorded runs can say something of."""
 
 
 class PlanService:
@@ -33,6 +39,7 @@ class PlanService:
         self._database = database
         self._registry = definitions
         self._types = ActivityTypes.default()
+        self._gate = asyncio.Semaphore(_AT_ONCE)
 
     async def plan(
         self,
@@ -49,17 +56,28 @@ class PlanService:
 
         A `head` with problems meets nothing: it would be refused.  `source` keeps other sources out of the answer.
         """
-        made = await asyncio.to_thread(make_plan, base, head, files, types=self._types, names=names)
-        if made.problems:
-            return replace(made, server=server)
+        async with self._gate:
+            made = await asyncio.to_thread(make_plan, base, head, files, types=self._types, names=names)
+            if made.problems:
+                return replace(made, server=server)
+            return replace(await self._with_live(made, files, source, runs), server=server)
+
+    async def _with_live(self, made: Plan, files: Sequence[FileChange], source: str, runs: int) -> Plan:
         by_path = {file.path: file for file in files}
         definitions = []
+        left, cut = MAX_RUNS, 0
         for each in made.definitions:
             old = by_path.get(each.old_path or each.path)
             new = by_path.get(each.path) if each.change != "retired" else None
-            met = await self._met(each, old.old if old else None, new.new if new else None, source, runs)
+            asked = min(runs, left)
+            cut += asked < runs and each.change in _REPLAYED
+            met = await self._met(each, old.old if old else None, new.new if new else None, source, asked)
+            left = max(0, left - sum(live.replayed + len(live.unknown) for live in met))
             definitions.append(replace(each, live=met))
-        return replace(made, definitions=tuple(definitions), server=server)
+        notes = (
+            (f"of {cut} definitions not all recorded runs were looked at: name some as PATH",) if cut else ()
+        )
+        return replace(made, definitions=tuple(definitions), notes=(*made.notes, *notes))
 
     async def _met(
         self, plan: DefinitionPlan, old: bytes | None, new: bytes | None, source: str, runs: int
@@ -84,7 +102,7 @@ class PlanService:
             open_runs = await impact.open_runs(connection, known["source_id"], plan.name)
             parents = await impact.parents(connection, known["source_id"], plan.name)
             recorded = []
-            if plan.change in ("changed", "moved") and new is not None and runs:
+            if plan.change in _REPLAYED and new is not None and runs:
                 recorded = await impact.recorded_runs(connection, known["source_id"], plan.name, count=runs)
         replayed = await self._replayed(recorded, new) if recorded and new is not None else Live("")
         return replace(

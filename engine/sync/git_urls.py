@@ -65,6 +65,9 @@ def parse_remote(url: str) -> Remote:
     ):
         raise _refused("the host or the user of the URL is not allowed")
     shown_host = f"[{host}]" if ":" in host else host
+    # What urlsplit leaves out (`-o[::1]`), git would take for a part of the host.
+    if parts.netloc.rpartition("@")[2].lower() != f"{shown_host}{f':{port}' if port else ''}":
+        raise _refused("the host or the user of the URL is not allowed")
     # The user of an ssh URL is no secret, and its key stands elsewhere.
     user = f"{parts.username}@" if parts.scheme == "ssh" and parts.username else ""
     shown = urlunsplit((parts.scheme, f"{user}{shown_host}{f':{port}' if port else ''}", parts.path, "", ""))

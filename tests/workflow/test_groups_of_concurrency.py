@@ -13,7 +13,7 @@ finally: [{id: unlock, activity_type: echo, config: {}}]
 TASK = """
 name: tasked
 tasks:
-  - {id: one, activity_type: echo, config: {sleep: 0.2}, concurrency: {group: deploy, limit: 1}}
+  - {id: one, activity_type: echo, config: {sleep: 1}, concurrency: {group: deploy, limit: 1}}
   - {id: two, activity_type: echo, config: {sleep: 0.2}, concurrency: {group: deploy, limit: 1}}
 """
 
@@ -109,9 +109,12 @@ async def test_cancel_running_ends_the_older_one_and_the_newer_takes_its_place(a
 async def test_tasks_of_a_group_take_turns(at_home: House) -> None:
     await at_home.deploy(TASK)
     run = await at_home.start("tasked")
-    await at_home.task_is(run, "two", "WAITING")
-    waiting = (await at_home.standing(run))["waiting"]
-    assert [(each["task"], each["kind"]) for each in waiting] == [("two", "slot")]
+
+    async def only_the_second_waits() -> bool:
+        waiting = (await at_home.standing(run))["waiting"]
+        return [(each["task"], each["kind"]) for each in waiting] == [("two", "slot")]
+
+    await at_home.until(only_the_second_waits, "the second task to wait for the first")
     await at_home.ended(run)
     assert at_home.ledger.started() == ["one", "two"]
     assert await at_home.rows("SELECT * FROM slots") == []

@@ -156,6 +156,15 @@ async def test_history_can_be_left_out(live: Api) -> None:
     assert (definition.live[0].replayed, definition.live[0].differ) == (0, ())
 
 
+async def test_a_plan_looks_at_so_many_runs_and_says_so(live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ran(live, loud=True)
+    await ran(live, loud=True)
+    monkeypatch.setattr("engine.services.plans.MAX_RUNS", 1)
+    plan = await ask(live, RELEASE, FLIPPED)
+    assert plan.definitions[0].live[0].replayed == 1
+    assert plan.notes == ("of 1 definitions not all recorded runs were looked at: name some as PATH",)
+
+
 async def test_each_source_that_has_the_name_is_told_unless_one_is_named(live: Api) -> None:
     await deploy(live, "staging", FLIPPED, commit="3" * 40)
     [definition] = (await ask(live, RELEASE, FLIPPED)).definitions
