@@ -7,9 +7,9 @@ ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_PROJECT
 WORKDIR /src
 # Dependencies first: they change less often than the code, and this layer is kept.
 COPY pyproject.toml uv.lock README.md ./
-RUN uv sync --frozen --no-dev --extra server --no-install-project
+RUN uv sync --frozen --no-dev --extra server --extra environments --no-install-project
 COPY engine ./engine
-RUN uv sync --frozen --no-dev --extra server --no-editable
+RUN uv sync --frozen --no-dev --extra server --extra environments --no-editable
 
 FROM python:3.11-slim-bookworm
 # git and ssh reach the sources; nothing else is needed beside Python.

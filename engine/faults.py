@@ -35,6 +35,7 @@ POINTS: dict[str, str] = {
     "propose.after_commit": "a proposal's row is durable, its branch is not yet pushed",
     "propose.before_push": "the proposal's commit is made, and stands nowhere but here",
     "propose.after_push": "the proposal's commit is on the remote, its row does not yet say so",
+    "environment.before_rename": "an environment of functions is made and sealed, and not yet where functions find it",
     "child.after_commit": "a child's row is there, its workflow does not yet know",
     "slot.after_commit": "a slot is held or waited for, the run that asked does not yet know",
     "slice.after_record": "the tasks of a slice are recorded, its run does not yet know that it is over",

@@ -189,6 +189,14 @@ class Settings(BaseSettings):
     """Address space that one call of `python_function` may use."""
     max_concurrent_functions: int = Field(default=16, gt=0)
     """Child processes of `python_function` at a time; the time spent waiting for one counts as the attempt's."""
+    function_environments: bool = True
+    """Whether a worker makes environments of the packages that a `uv.lock` or `requirements.txt` in `functions/` names."""
+    function_environments_keep: int = Field(default=20, gt=0)
+    """Environments that are kept on a machine; those that were not used for the longest time go."""
+    function_environments_mb: int = Field(default=4096, gt=0)
+    """Megabytes that all environments together may have."""
+    uv: str = "uv"
+    """The program that makes environments: a path, or a name beside the worker's Python or on its `PATH`."""
     reconcile_interval: float = Field(default=15.0, gt=0)
     max_concurrent_activities: int = Field(default=100, gt=0)
     max_concurrent_runs: int = Field(default=1000, gt=0)

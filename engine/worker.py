@@ -22,6 +22,8 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from engine.activities.bundles import BundleStore
 from engine.activities.context import Workbench
 from engine.activities.door import engine_activities, task_activities
+from engine.activities.environment_keeper import EnvironmentKeeper
+from engine.activities.environments import EnvironmentStore
 from engine.activities.firing import Fire, fire_activity
 from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
@@ -77,11 +79,21 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
         functions = FunctionRunner(
             memory=settings.function_memory_mb * 1024 * 1024, at_once=settings.max_concurrent_functions
         )
+        environments = EnvironmentStore(
+            settings.data_dir / "environments",
+            uv=settings.uv,
+            allowed=settings.function_environments,
+            keep=settings.function_environments_keep,
+            keep_bytes=settings.function_environments_mb * 1024 * 1024,
+        )
+        stack.push_async_callback(environments.aclose)
+        bundles = BundleStore(database)
         workbench = Workbench(
             settings=settings,
             http=http,
-            bundles=BundleStore(database),
+            bundles=bundles,
             functions=functions,
+            environments=environments,
             cache=ResultCache(database),
             secrets=secrets,
         )
@@ -101,7 +113,8 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 10, 10)
-        await _work(worker, database, executor, settings, stop)
+        keeper = EnvironmentKeeper(database, bundles, environments, interval=settings.reconcile_interval)
+        await _work(worker, keeper, database, executor, settings, stop)
 
 
 def make_worker(
@@ -143,6 +156,7 @@ def worker_name() -> str:
 
 async def _work(
     worker: Worker,
+    keeper: EnvironmentKeeper,
     database: Database,
     executor: TemporalWorkflowExecutor,
     settings: Settings,
@@ -161,6 +175,7 @@ async def _work(
         asyncio.create_task(
             ScheduleSync(database, schedules, interval=settings.reconcile_interval).run(), name="schedules"
         ),
+        asyncio.create_task(keeper.run(), name="environments"),
     ]
     stopped = asyncio.create_task(stop.wait(), name="stop")
     _log.info("worker ready", task_queue=settings.task_queue, identity=worker_name())

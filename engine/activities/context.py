@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import structlog
 
     from engine.activities.bundles import BundleStore
+    from engine.activities.environments import EnvironmentStore
     from engine.activities.function_process import FunctionRunner
     from engine.activities.http_client import HttpClient
     from engine.activities.secrets import Secrets
@@ -27,6 +28,7 @@ class Workbench:
     """Guarded by the egress rules: use it instead of a client of your own."""
     bundles: BundleStore
     functions: FunctionRunner
+    environments: EnvironmentStore
     secrets: Secrets
     """Asked by the door alone, for what a definition has declared."""
     cache: ResultCache = field(default_factory=ResultCache)

@@ -25,6 +25,7 @@ from engine.activities.secrets import SecretMissing
 from engine.core import wire
 from engine.core.attempts import EXPRESSION, judge_error, judge_result
 from engine.core.contracts import ActivityCall, Judgement, TaskError
+from engine.core.wire import ENVIRONMENT_PREPARING
 from engine.errors import PinflowError, Unavailable
 from engine.executor.dispatcher import Dispatcher
 from engine.executor.payloads import EXTERNAL, MARK
@@ -350,7 +351,10 @@ def _application_error(
     told = final or error
     policy = info.retry_policy
     last = final is not None or (policy is not None and 0 < policy.maximum_attempts <= attempt)
-    _log.warning("attempt failed", type=told.type, reason=told.message, attempt=attempt, final=last)
+    if told.type == ENVIRONMENT_PREPARING:
+        _log.info("attempt waits", reason=told.message)
+    else:
+        _log.warning("attempt failed", type=told.type, reason=told.message, attempt=attempt, final=last)
     return ApplicationError(
         told.message,
         {"attempt": attempt, "details": details},

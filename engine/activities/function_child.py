@@ -51,15 +51,15 @@ def _set_limits(limits: dict[str, int]) -> None:
         pass
 
 
-def _drop_root(folder: str) -> None:
+def _drop_root(*folders: str) -> None:
     """Become nobody, if nobody can still read what is needed, and give nobody the home that we stand in."""
     if os.geteuid() != 0:
         return
     os.setgroups([])
     os.setegid(_NOBODY)
     os.seteuid(_NOBODY)
-    reachable = os.access(os.__file__, os.R_OK, effective_ids=True) and os.access(
-        folder, os.R_OK | os.X_OK, effective_ids=True
+    reachable = os.access(os.__file__, os.R_OK, effective_ids=True) and all(
+        os.access(folder, os.R_OK | os.X_OK, effective_ids=True) for folder in folders
     )
     os.seteuid(0)
     os.setegid(0)
@@ -203,7 +203,7 @@ def main() -> NoReturn:
     os.dup2(devnull, 0)
     os.close(devnull)
     libc = _libc()
-    _drop_root(request["folder"])
+    _drop_root(request["folder"], *([request["site"]] if request["site"] else []))
     _set_limits(request["limits"])
     alone = _isolate(libc, request["namespaces"])
     _follow_parent(libc)
@@ -228,6 +228,10 @@ def main() -> NoReturn:
     _follow_parent(libc)
     os.set_inheritable(out, False)  # a program that the function starts must not hold the result open
     sys.path[:0] = [request["folder"]]
+    if request["site"]:
+        import site
+
+        site.addsitedir(request["site"])
     sys.path.extend(request["packages"])
     sys.argv[:] = [request["function"]]
     try:

@@ -13,10 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.activities import function_child
 from engine.activities.failures import ActivityFailure
+
+if TYPE_CHECKING:
+    from engine.activities.environments import Environment
 
 _MEGABYTE = 1024 * 1024
 MAX_RESULT_BYTES = 4 * _MEGABYTE
@@ -28,13 +31,17 @@ _STALE_SECONDS = 2 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """`files` is unpacked into a folder of this call's own; `packages` are folders that can be imported from, too."""
+    """`files` is unpacked into a folder of this call's own; `packages` are folders that can be imported from, too.
+
+    With an `environment`, its interpreter and its packages are used instead of the worker's.
+    """
 
     function: str
     args: Mapping[str, Any]
     files: Mapping[str, bytes]
     packages: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Environment | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
 
 
@@ -78,6 +85,7 @@ class FunctionRunner:
                 "args": dict(call.args),
                 "folder": str(folder / "code"),
                 "packages": list(call.packages),
+                "site": str(call.environment.packages) if call.environment else "",
                 "parent": os.getpid(),
                 "namespaces": self._namespaces,
                 "limits": {
@@ -91,7 +99,8 @@ class FunctionRunner:
         ).encode()
         receiver, sender = os.pipe()
         try:
-            process = await _start(sender, folder / "tmp", call.environment)
+            python = str(call.environment.python) if call.environment else sys.executable
+            process = await _start(python, sender, folder / "tmp", call.variables)
         except BaseException:
             os.close(receiver)
             raise
@@ -104,9 +113,11 @@ class FunctionRunner:
         return _verdict(output, process.returncode)
 
 
-async def _start(sender: int, home: Path, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _start(
+    python: str, sender: int, home: Path, variables: Mapping[str, str]
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable,
+        python,
         *("-I", "-S", "-B", "-X", "utf8", function_child.__file__, str(sender)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -119,7 +130,7 @@ async def _start(sender: int, home: Path, environment: Mapping[str, str]) -> asy
             "LANG": "C.UTF-8",
             "HOME": str(home),
             "TMPDIR": str(home),
-            **environment,
+            **variables,
         },
     )
 

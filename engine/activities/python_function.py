@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -37,13 +38,14 @@ class PythonFunctionConfig(ActivityConfig):
         "FUNCTION_ARGS",
         "FUNCTION_CRASHED",
         "BUNDLE",
+        "ENVIRONMENT",
         "TIMEOUT",
         "TOO_LARGE",
         "INVALID_RESULT",
     ),
     description="""
     Call a Python function with JSON in and JSON out. Its code comes from the `functions/` folder of the source at
-    the run's own commit. It runs in a child process with a clean environment and limits on time, memory and output.
+    the run's own commit, with the packages that a `uv.lock` or `requirements.txt` there names. It runs in a child process with a clean environment and limits on time, memory and output.
     An exception that the function raises becomes an error of the exception's class name (`ValueError`).
     """,
     builtin=True,
@@ -60,22 +62,28 @@ async def PYTHON_FUNCTION(config: PythonFunctionConfig, context: ActivityContext
             f"{context.commit_sha[:12]}, nor in an installed package that PINFLOW_FUNCTION_PACKAGES allows",
             retryable=False,
         )
-    result, printed = await context.workbench.functions.call(
-        FunctionCall(
-            function=config.function,
-            args=config.args,
-            files=files,
-            packages=_package_folders() if allowed else (),
-            environment=_environment(context),
-            timeout=context.timeout,
-        )
+    call = FunctionCall(
+        function=config.function,
+        args=config.args,
+        files=files,
+        packages=_package_folders() if allowed else (),
+        variables=_variables(context),
+        timeout=context.timeout,
     )
+    environments = context.workbench.environments
+    lock = environments.lock_of(files) if has_module(files, module) else None
+    if lock is None:
+        result, printed = await context.workbench.functions.call(call)
+    else:
+        async with environments.use(lock) as environment:
+            call = replace(call, packages=(), environment=environment)
+            result, printed = await context.workbench.functions.call(call)
     if printed:
         context.log.info("function printed", output=printed)
     return result
 
 
-def _environment(context: ActivityContext) -> dict[str, str]:
+def _variables(context: ActivityContext) -> dict[str, str]:
     return {
         "PINFLOW_EXECUTION_ID": context.execution_id,
         "PINFLOW_WORKFLOW": context.workflow,

@@ -17,6 +17,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from engine.core.wire import ENVIRONMENT_PREPARING
 from engine.errors import Unavailable
 from engine.storage import attempts
 from engine.storage.attempts import AttemptRow
@@ -181,7 +182,7 @@ class _Inbound(ActivityInboundInterceptor):
             self._recorder.ended(row, *_why_cancelled())
             raise
         except Exception as error:
-            self._recorder.ended(row, "FAILED", _as_json(error))
+            self._recorder.ended(row, _failed(error), _as_json(error))
             raise
         self._recorder.ended(row, "COMPLETED")
         return result
@@ -195,6 +196,12 @@ def _why_cancelled() -> tuple[str, dict[str, Any] | None]:
     if details is not None and details.worker_shutdown:
         return "FAILED", {"type": "WORKER_STOPPED", "message": "the worker stopped; Temporal tries again"}
     return "CANCELLED", None
+
+
+def _failed(error: Exception) -> str:
+    """An attempt that did not begin, for want of its function's environment, has not failed."""
+    waits = isinstance(error, ApplicationError) and error.type == ENVIRONMENT_PREPARING
+    return "CANCELLED" if waits else "FAILED"
 
 
 def _as_json(error: Exception) -> dict[str, Any]:

@@ -24,7 +24,7 @@ server and no network, and is what the sync daemon does with a commit.
 
 A folder stands for all definitions in it: files *.yaml and *.yml, subfolders too, but for `functions/`, hidden files
 and *.test.yaml. Of a folder it is also checked what its definitions say of each other: that children are there, and that
-their inputs fit.
+their inputs fit. Where `functions/` stands beside a definition, the functions that it calls must be in it.
 """
 DEFAULT_FOLDER = "workflows"
 
@@ -88,7 +88,12 @@ def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, An
         return False, "", [unreadable.to_json()], []
     checked = check_one(text, found.shown)
     starts = [call["workflow"] for call in (checked.compiled or {}).get("calls", ())]
-    return True, checked.name, [fault.to_json() for fault in checked.problems], starts
+    problems = list(checked.problems)
+    if b"python_function" in text:
+        from engine.cli.functions_beside import function_problems
+
+        problems += function_problems(checked, text, found.path, found.source, found.shown)
+    return True, checked.name, [fault.to_json() for fault in problems], starts
 
 
 def _between(looked: list[_Looked], check_one: Check) -> list[Problem]:

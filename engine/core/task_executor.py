@@ -66,6 +66,7 @@ from engine.core.run_state import error_from_json
 from engine.core.wire import (
     ACQUIRE_SLOT,
     CLOSE_APPROVAL,
+    ENVIRONMENT_PREPARING,
     EXTERNAL,
     MARK,
     RELEASE_SLOT,
@@ -89,6 +90,11 @@ HEARTBEAT: Final = 10.0
 """Seconds without a sign of life after which an ordinary activity's worker counts as lost."""
 LOST_WORKERS: Final = 3
 """How often a task is started again because its worker was lost: that is no failure of the task, up to a point."""
+
+PREPARATIONS: Final = 130
+"""How often a task is started again because the environment of its function is still being made: half an hour."""
+PREPARATION_PAUSE: Final = 15.0
+"""Seconds between two looks at most; the first is after half a second."""
 
 INLINE_BYTES: Final = 1_000_000
 """Arguments that one workflow task may carry itself. Temporal ends a run whose task answers with more than 4 MiB."""
@@ -126,13 +132,14 @@ class TaskExecutor:
         self._asking: dict[str, workflow.ActivityHandle[Any]] = {}
         self._activities: dict[str, workflow.ActivityHandle[Any]] = {}
         self._unwanted: set[str] = set()
+        self._preparing: dict[str, asyncio.Future[None]] = {}
         self._timers: dict[str, asyncio.Future[None]] = {}
         self._opened = workflow.time()
         self._inline = 0
         self._inline_at = 0
         self._local = 0
         self._local_at = 0
-        self._postponed: dict[str, StartActivity] = {}
+        self._postponed: dict[str, tuple[StartActivity, int]] = {}
 
     def workflow_task_began(self) -> None:
         """Anything but the end of a local activity reaches us in a new workflow task only: the clock starts again."""
@@ -198,15 +205,15 @@ class TaskExecutor:
 
     # --- activities -----------------------------------------------------------------------------------------------
 
-    def _start(self, command: StartActivity, lost: int = 0) -> None:
+    def _start(self, command: StartActivity, lost: int = 0, preparations: int = 0) -> None:
         local = lost == 0 and runs_locally(command) and workflow.time() - self._opened < LOCAL_WORK
         if local and self._is_busy():
-            self._postpone(command)
+            self._postpone(command, preparations)
             return
         handle = self._start_locally(command) if local else self._start_on_a_worker(command)
         self._activities[command.task] = handle
         self._count(handle, long=min(command.timeout or math.inf, command.total_timeout or math.inf) > LONG)
-        handle.add_done_callback(partial(self._ended, command, local, lost))
+        handle.add_done_callback(partial(self._ended, command, local, lost, preparations))
 
     def _is_busy(self) -> bool:
         """Whether this workflow task has had its share of local work, counted in activities."""
@@ -214,20 +221,23 @@ class TaskExecutor:
             return True
         return self.unrecorded >= LOCAL_TASKS and workflow.patched(SHORT_BURSTS)
 
-    def _postpone(self, command: StartActivity) -> None:
+    def _postpone(self, command: StartActivity, preparations: int) -> None:
         if not self._postponed:
             timer = asyncio.ensure_future(workflow.sleep(0.001, summary=CHECKPOINT))
             timer.add_done_callback(lambda _: self._start_postponed())
-        self._postponed[command.task] = command
+        self._postponed[command.task] = (command, preparations)
 
     def _start_postponed(self) -> None:
         self.workflow_task_began()
-        commands, self._postponed = self._postponed, {}
-        for command in commands.values():
-            self._start(command)
+        postponed, self._postponed = self._postponed, {}
+        for command, preparations in postponed.values():
+            self._start(command, preparations=preparations)
 
     def _cancel(self, task: str) -> None:
-        if self._postponed.pop(task, None) is not None:
+        timer = self._preparing.pop(task, None)
+        if timer is not None:
+            timer.cancel()
+        if timer is not None or self._postponed.pop(task, None) is not None:
             self._deliver(lambda: ActivityCancelled(task, workflow.time()))
             return
         handle = self._activities.get(task)
@@ -274,15 +284,15 @@ class TaskExecutor:
             self._inline += len(data)
         return RawValue(Payload(metadata=metadata, data=data))
 
-    def _ended(self, command: StartActivity, local: bool, lost: int, handle: Any) -> None:
+    def _ended(self, command: StartActivity, local: bool, lost: int, preparations: int, handle: Any) -> None:
         if local:
             self._local = self.unrecorded + 1
             self._local_at = workflow.info().get_current_history_length()
         else:
             self.workflow_task_began()
-        self._deliver(partial(self._outcome, command, lost, handle))
+        self._deliver(partial(self._outcome, command, lost, preparations, handle))
 
-    def _outcome(self, command: StartActivity, lost: int, handle: Any) -> Event | None:
+    def _outcome(self, command: StartActivity, lost: int, preparations: int, handle: Any) -> Event | None:
         if self._activities.get(command.task) is handle:
             del self._activities[command.task]
         at = workflow.time()
@@ -297,14 +307,39 @@ class TaskExecutor:
             if command.task in self._unwanted:  # the worker was lost before it could say that it had stopped
                 return ActivityCancelled(command.task, at)
             if lost < LOST_WORKERS:
-                self._start(command, lost + 1)
+                self._start(command, lost + 1, preparations)
                 return None
             message = f"the worker was lost {lost + 1} times while it ran this task"
             return ActivityFailed(command.task, TaskError("WORKER_LOST", message, command.task), lost + 1, at)
+        if _is_being_prepared(error):
+            if command.task in self._unwanted:
+                return ActivityCancelled(command.task, at)
+            if preparations < PREPARATIONS:
+                self._start_later(command, lost, preparations)
+                return None
+            message = "the environment of the function was not ready in half an hour"
+            return ActivityFailed(command.task, TaskError("ENVIRONMENT", message, command.task), 1, at)
         told, attempts = failure(error, command.retry)
         return ActivityFailed(
             command.task, TaskError(told.type, told.message, command.task, told.details), attempts, at
         )
+
+    def _start_later(self, command: StartActivity, lost: int, preparations: int) -> None:
+        """Once more in a while: the worker makes the environment beside its work, on nobody's time."""
+        seconds = min(0.5 * 2 ** min(preparations, 10), PREPARATION_PAUSE)
+        pause = workflow.sleep(seconds, summary=f"{command.task}: its environment is being made")
+        timer = asyncio.ensure_future(pause)
+        self._preparing[command.task] = timer
+        self._count(timer)
+
+        def passed(_: Any) -> None:
+            if timer.cancelled() or self._preparing.get(command.task) is not timer:
+                return
+            del self._preparing[command.task]
+            self.workflow_task_began()
+            self._start(command, lost, preparations + 1)
+
+        timer.add_done_callback(passed)
 
     # --- approvals ------------------------------------------------------------------------------------------------
 
@@ -587,6 +622,11 @@ def _worker_was_lost(error: BaseException) -> bool:
     if isinstance(cause, TimeoutError):
         return cause.type == TimeoutType.HEARTBEAT
     return isinstance(cause, ApplicationError) and cause.type == "WorkerShutdown"
+
+
+def _is_being_prepared(error: BaseException) -> bool:
+    cause = error.cause if isinstance(error, ActivityError) and error.cause is not None else error
+    return isinstance(cause, ApplicationError) and cause.type == ENVIRONMENT_PREPARING
 
 
 def _seconds(value: float | None) -> timedelta | None:

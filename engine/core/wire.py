@@ -29,6 +29,9 @@ AWAIT_WORKFLOW: Final = "pinflow.await_workflow"
 ACQUIRE_SLOT: Final = "pinflow.acquire_slot"
 RELEASE_SLOT: Final = "pinflow.release_slot"
 
+ENVIRONMENT_PREPARING: Final = "pinflow.environment_preparing"
+"""The error of an attempt that found its function's environment not ready: it counts for nothing and is repeated."""
+
 COMMIT_SHA: Final = SearchAttributeKey.for_keyword("PinflowCommitSha")
 DIGEST: Final = SearchAttributeKey.for_keyword("PinflowDigest")
 SOURCE: Final = SearchAttributeKey.for_keyword("PinflowSource")

@@ -306,6 +306,15 @@ async def live_function_users(connection: AsyncConnection, source_id: int) -> li
     return await many(connection, _LIVE_FUNCTION_USERS, {"source_id": source_id})
 
 
+async def live_bundles(connection: AsyncConnection) -> list[str]:
+    """The bundles of functions that live definitions call, by digest."""
+    statement = text(
+        "SELECT DISTINCT v.bundle_digest FROM workflow_definitions d"
+        " JOIN workflow_versions v ON v.id = d.live_version_id WHERE v.bundle_digest <> '' ORDER BY 1"
+    )
+    return list((await connection.execute(statement)).scalars())
+
+
 async def live_all(connection: AsyncConnection, source_id: int) -> list[Record]:
     """All live definitions of a source."""
     return await many(connection, _LIVE_ALL, {"source_id": source_id})

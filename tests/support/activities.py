@@ -17,6 +17,7 @@ from temporalio.testing import ActivityEnvironment
 from engine.activities.bundles import BundleStore
 from engine.activities.context import Workbench
 from engine.activities.door import task_activities
+from engine.activities.environments import EnvironmentStore
 from engine.activities.function_process import FunctionRunner
 from engine.activities.http_client import HttpClient
 from engine.activities.registry import ActivityRegistry, ActivityType
@@ -44,6 +45,7 @@ async def workbench(
     memory: int = 1024 * 1024 * 1024,
     resolve: Any = None,
     namespaces: bool = True,
+    environments: EnvironmentStore | None = None,
     secrets: dict[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Workbench]:
@@ -55,6 +57,7 @@ async def workbench(
         http=http,
         bundles=MemoryBundles(bundles or {}),
         functions=FunctionRunner(memory=memory, namespaces=namespaces),
+        environments=environments or EnvironmentStore(made.data_dir / "environments"),
         secrets=Secrets([("environment", EnvironmentSecrets(_variables(secrets or {})))]),
     )
     await http.aclose()

@@ -31,6 +31,7 @@ from engine.worker import serve_worker
 from tests.support.evil_server import Seen, always, answer, serving
 from tests.support.plugins import install_example, write_metadata
 from tests.support.registered import register
+from tests.support.wheels import WheelHouse
 
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
 
@@ -355,3 +356,66 @@ async def test_process_ends_cleanly_when_asked(yard: Yard, tmp_path: Path) -> No
     rest = (await asyncio.wait_for(process.stderr.read(), 60)).decode().splitlines()
     assert [json.loads(line)["message"] for line in rest][-1] == "worker stopped"
     assert await process.wait() == 0
+
+
+NEEDY = """
+name: needy
+tasks:
+  - id: f
+    activity_type: python_function
+    timeout: 1s
+    retry: {max_attempts: 1}
+    config: {function: "m:f"}
+"""
+NEEDY_FILES = {
+    "m.py": b"import greeting\ndef f(): return greeting.hello()\n",
+    "requirements.txt": b"greeting==1.0\n",
+}
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WheelHouse:
+    """An index in a folder, which the worker's uv is pointed to."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    house = WheelHouse(folder)
+    house.add("greeting", "1.0", "def hello(): return 'hello'\n")
+    monkeypatch.setenv("UV_CONFIG_FILE", house.variables()["UV_CONFIG_FILE"])
+    return house
+
+
+@pytest.mark.usefixtures("index")
+async def test_making_an_environment_costs_a_task_neither_time_nor_attempts(yard: Yard) -> None:
+    async with yard.worker():
+        run = await yard.begin(NEEDY, NEEDY_FILES)
+        row = await yard.ended(run)
+    assert (row["status"], row["error"]) == ("COMPLETED", None)
+    (state,) = await yard.rows("SELECT * FROM task_states WHERE execution_id = :run", run=run)
+    assert (state["status"], state["outputs"], state["attempts"]) == ("COMPLETED", "hello", 1)
+    attempts = await yard.rows("SELECT status FROM task_attempts WHERE execution_id = :run", run=run)
+    assert {each["status"] for each in attempts} == {"CANCELLED", "COMPLETED"}
+
+
+@pytest.mark.usefixtures("index")
+async def test_a_task_that_waits_for_its_environment_can_be_cancelled(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINFLOW_FAULTS", "environment.before_rename=hang")
+    async with yard.worker():
+        run = await yard.begin(NEEDY, NEEDY_FILES)
+        await yard.until("SELECT 1 FROM task_attempts WHERE execution_id = :run", run=run)
+        await yard.rows(
+            'INSERT INTO outbox (kind, execution_id, body) VALUES (\'cancel\', :run, \'{"by": "ada", "reason": "no"}\')',
+            run=run,
+        )
+        row = await yard.ended(run)
+    assert row["status"] == "CANCELLED"
+
+
+@pytest.mark.usefixtures("index")
+async def test_packages_that_are_not_there_fail_the_task_with_uvs_words(yard: Yard) -> None:
+    async with yard.worker():
+        run = await yard.begin(NEEDY, {**NEEDY_FILES, "requirements.txt": b"greeting==7.0\n"})
+        row = await yard.ended(run)
+    assert (row["status"], row["error"]["type"]) == ("FAILED", "ENVIRONMENT")
+    assert "greeting==7.0" in row["error"]["message"]
