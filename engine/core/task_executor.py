@@ -100,10 +100,11 @@ INLINE_BYTES: Final = 1_000_000
 """Arguments that one workflow task may carry itself. Temporal ends a run whose task answers with more than 4 MiB."""
 SMALL: Final = 1_024
 """Bytes below which an argument stays where it is: a reference is hardly smaller."""
-LOCAL_TASKS: Final = 1_000
-"""Local activities of one workflow task, after which the next ones wait for a new one.
+LOCAL_TASKS: Final = 128
+"""Local activities begun in one workflow task, after which the next ones wait for a new one.
 
-Their results go to Temporal together, in one message of 4 MiB at most, and the run is hidden until then."""
+Their results go to Temporal together, in one message of 4 MiB at most, and the run is hidden until then. More of them
+than a slow worker does in the ten seconds of a workflow task would all be done again, for ever."""
 SHORT_BURSTS: Final = "short-bursts"
 """The patch that brought the limit: runs from before it go on as they began."""
 CHECKPOINT: Final = "a new workflow task for more short tasks"
@@ -139,6 +140,8 @@ class TaskExecutor:
         self._inline_at = 0
         self._local = 0
         self._local_at = 0
+        self._begun = 0
+        self._begun_at = 0
         self._postponed: dict[str, tuple[StartActivity, int]] = {}
 
     def workflow_task_began(self) -> None:
@@ -219,7 +222,8 @@ class TaskExecutor:
         """Whether this workflow task has had its share of local work, counted in activities."""
         if self._postponed:
             return True
-        return self.unrecorded >= LOCAL_TASKS and workflow.patched(SHORT_BURSTS)
+        begun = self._begun if self._begun_at == workflow.info().get_current_history_length() else 0
+        return begun >= LOCAL_TASKS and workflow.patched(SHORT_BURSTS)
 
     def _postpone(self, command: StartActivity, preparations: int) -> None:
         if not self._postponed:
@@ -246,6 +250,9 @@ class TaskExecutor:
             handle.cancel()
 
     def _start_locally(self, command: StartActivity) -> workflow.ActivityHandle[Any]:
+        length = workflow.info().get_current_history_length()
+        self._begun = self._begun + 1 if self._begun_at == length else 1
+        self._begun_at = length
         return workflow.start_local_activity(
             command.call.activity_type,
             call_to_json(command.call),

@@ -130,6 +130,27 @@ async def test_many_short_tasks_are_told_of_in_several_messages(
     assert "ACTIVITY_TASK_SCHEDULED" not in names
 
 
+async def test_a_burst_of_short_tasks_never_outgrows_one_workflow_task(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun all at once, they would outlast it on a slow worker, and be begun anew for ever."""
+    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 40)
+    many = [task(f"t{i}", activity_type="http_request", timeout=1.0) for i in range(200)]
+    names = await events(await on_stage.run(definition(*many)))
+    told = [part.count("MARKER_RECORDED") for part in _parts(names, "WORKFLOW_TASK_COMPLETED")]
+    assert sum(told) > 200
+    assert max(told) <= 42  # and the markers of the patches
+
+
+def _parts(names: list[str], cut: str) -> list[list[str]]:
+    found: list[list[str]] = [[]]
+    for name in names:
+        if name == cut:
+            found.append([])
+        found[-1].append(name)
+    return found
+
+
 async def test_a_cancel_reaches_short_tasks_that_wait_for_a_new_message(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
