@@ -474,11 +474,12 @@ async def test_a_sync_daemon_that_dies_registers_each_commit_once(whole: Bench, 
 
 
 def test_every_fault_point_is_one_that_a_test_kills_at() -> None:
-    # Proposals need no worker: their kills stand with the tests of sync and of the API.
+    # Proposals and environments need no system: their kills stand with the tests of their rooms.
     elsewhere = (
         "acceptance/test_trigger_kills.py",
         "integration/sync/test_proposal_kills.py",
         "integration/api/test_proposals.py",
+        "unit/activities/test_environments.py",
     )
     tests = Path(__file__).parents[1]
     source = Path(__file__).read_text() + "".join((tests / name).read_text() for name in elsewhere)
