@@ -89,6 +89,7 @@ class WorkflowEngineWorkflow:
         self._executor: TaskExecutor | None = None
         self._cancel_seen = False
         self._began_with = 0
+        self._draining = False
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
@@ -262,7 +263,8 @@ class WorkflowEngineWorkflow:
         grown = recorded + self._executor.unrecorded
         if grown < CALM_EVENTS:
             return
-        full = self._is_full(grown, self._executor)
+        # Once nothing new is started there is no way back: what was feared for the history's length need not come.
+        full = self._draining = self._draining or self._is_full(grown, self._executor)
         if not full and (recorded < CALM_EVENTS or not info.is_continue_as_new_suggested()):
             return
         if full:

@@ -142,6 +142,18 @@ async def test_a_burst_of_short_tasks_never_outgrows_one_workflow_task(
     assert max(told) <= 42  # and the markers of the patches
 
 
+async def test_a_run_that_takes_nothing_new_begins_a_fresh_history_although_less_came_than_was_feared(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short tasks write one event each where five are reckoned with: a limit that is out of sight again still counts."""
+    monkeypatch.setattr(workflow, "CALM_EVENTS", 30)
+    monkeypatch.setattr(workflow, "DRAIN_EVENTS", 200)
+    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 20)
+    many = [task(f"t{i}", activity_type="http_request", timeout=1.0) for i in range(400)]
+    await on_stage.run(definition(*many) | {"max_concurrency": 60})
+    assert {t["status"] for t in on_stage.record()["tasks"]} == {"COMPLETED"}
+
+
 def _parts(names: list[str], cut: str) -> list[list[str]]:
     found: list[list[str]] = [[]]
     for name in names:
