@@ -272,6 +272,8 @@ class Run:
         mock = self._world.case.mocks.of(self.prefix + task)
         if mock is not None:
             self._mocked_child(command, mock)
+        elif not self._world.stage.has(workflow):
+            self._world.trace.missing.append(Missing(self.prefix + task, "workflow"))
         elif fault := self._world.stage.inputs_fault(workflow, command.start.inputs):
             error = TaskError("INPUTS", fault, task)
             self._later(0, lambda: ChildEnded(task, attempt, "FAILED", None, error, self._now))

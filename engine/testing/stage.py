@@ -31,13 +31,18 @@ class Stage:
         self._plans: dict[str, Plan] = {}
         self._validators: dict[str, Any] = {}
         self._tasks = Tasks(compiled, self._compiled.get)
-        self._closure = {_key(name): self._pinned(name) for name in sorted(self._compiled)}
+        called = {call["workflow"] for each in self._compiled.values() for call in each.get("calls") or ()}
+        self._closure = {_key(name): self._pinned(name) for name in sorted({*self._compiled, *called})}
 
     def plan(self, workflow: str) -> Plan:
         """The index of a definition."""
         if workflow not in self._plans:
             self._plans[workflow] = Plan(self._compiled[workflow])
         return self._plans[workflow]
+
+    def has(self, workflow: str) -> bool:
+        """Whether the definition is there; one that is not can only be answered whole."""
+        return workflow in self._compiled
 
     def start(self, case: Case) -> RunStart:
         """How a case's run begins."""
@@ -88,8 +93,7 @@ class Stage:
     def _calls(self, workflow: str) -> dict[str, str]:
         return {
             f"{call['workflow']}@{call['ref']}": _key(call["workflow"])
-            for call in self._compiled[workflow].get("calls") or ()
-            if call["workflow"] in self._compiled
+            for call in self._compiled.get(workflow, {}).get("calls") or ()
         }
 
 

@@ -143,6 +143,11 @@ def test_a_child_whose_definition_is_not_there_must_be_answered_whole() -> None:
     ]
 
 
+def test_a_child_whose_definition_is_not_there_and_that_nobody_answers_says_which_line_to_add() -> None:
+    _, found = play("expect: {status: COMPLETED}", PARENT)
+    assert "task `child` ran, and the case has no mock for it" in found[0]
+
+
 def test_a_task_of_a_child_without_a_mock_says_which_line_to_add() -> None:
     _, found = play("expect: {status: COMPLETED}", PARENT, CHILD)
     assert "child.work: {result: {status: 200, headers: {}, body: {}}}" in found[0]
