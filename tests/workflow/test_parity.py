@@ -25,9 +25,10 @@ from tests.workflow import skipped_time
 from tests.workflow.skipped_time import Played, Theatre, at_this_moment, instant
 
 GALLERY = Path(__file__).parents[2] / "workflows"
-REAL = 3.0
-REAL_PER_TASK = 0.5
-"""Seconds that really pass on the server beside those that are skipped, in all and for each task, on a busy machine."""
+REAL = 20.0
+REAL_PER_TASK = 1.0
+"""Seconds that may really pass on the server beside those that are skipped, in all and for each task: more than a busy
+machine takes, and less than the pauses, waits and deadlines that are compared."""
 
 ORDER = f"""
 name: w
