@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from engine.activities import function_child
 from engine.activities.failures import ActivityFailure
 
 if TYPE_CHECKING:
     from engine.activities.environments import Environment
 
+_log = structlog.get_logger(__name__)
 _MEGABYTE = 1024 * 1024
 MAX_RESULT_BYTES = 4 * _MEGABYTE
 _MAX_PRINTED_BYTES = 16 * _MEGABYTE
@@ -76,7 +79,7 @@ class FunctionRunner:
             try:
                 return await self._run(call, folder)
             finally:
-                await asyncio.to_thread(shutil.rmtree, folder, True)
+                await asyncio.to_thread(_remove, folder)
 
     async def _run(self, call: FunctionCall, folder: Path) -> tuple[Any, str]:
         request = json.dumps(
@@ -111,6 +114,14 @@ class FunctionRunner:
         finally:
             await _end(process)
         return _verdict(output, process.returncode)
+
+
+def _remove(folder: Path) -> None:
+    """What cannot be removed now must not fail a call that is done; stale folders are removed at the next start."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:  # `ignore_errors` does not cover the closing of a folder
+        _log.warning("a folder of a function stays", folder=str(folder), reason=str(error))
 
 
 async def _start(
