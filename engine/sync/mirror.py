@@ -273,10 +273,11 @@ class Mirror:
         self._git.interrupt()
 
     def close(self) -> None:
-        """Give the mirror free for others."""
+        """Give the mirror free for others. A second time nothing: the number may be another file's by then."""
         self.interrupt()
-        with contextlib.suppress(OSError):
-            os.close(self._lock)
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
     def _check_ref(self, branch: str) -> None:
         done = self._git.run(["check-ref-format", _ref(branch)], limit=_LOCAL_LIMIT, git_dir=None)
