@@ -197,6 +197,10 @@ class Settings(BaseSettings):
     """Megabytes that all environments together may have."""
     uv: str = "uv"
     """The program that makes environments: a path, or a name beside the worker's Python or on its `PATH`."""
+    git_mb: int = Field(default=8192, ge=1)
+    """Megabytes that the copy of one repository may have on the daemon's disk; a larger one is not synced."""
+    git_memory_mb: int = Field(default=2048, ge=256)
+    """Megabytes of memory that one git process of the daemon may use."""
     reconcile_interval: float = Field(default=15.0, gt=0)
     max_concurrent_activities: int = Field(default=100, gt=0)
     max_concurrent_runs: int = Field(default=1000, gt=0)

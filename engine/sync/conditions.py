@@ -60,6 +60,8 @@ REPOSITORY_EMPTY = "RepositoryEmpty"
 BRANCH_NOT_FOUND = "BranchNotFound"
 UNSAFE_OBJECTS = "UnsafeObjects"
 MIRROR_BROKEN = "MirrorBroken"
+DISK_FULL = "DiskFull"
+TOO_LARGE = "TooLarge"
 FETCH_FAILED = "FetchFailed"
 INVALID_SOURCE = "InvalidSource"
 
@@ -87,7 +89,9 @@ _ALL = (
     Reason(REPOSITORY_EMPTY, UNREACHABLE, "The repository has no commit.", "Push a first commit."),
     Reason(BRANCH_NOT_FOUND, UNREACHABLE, "The repository lacks the source's branch.", "Push the branch, or correct the source's `branch`."),
     Reason(UNSAFE_OBJECTS, UNREACHABLE, "The remote sent objects that git's own check refuses.", "Look at the message: somebody may be attacking you, or an old tool wrote malformed objects."),
-    Reason(MIRROR_BROKEN, UNREACHABLE, "Our own copy was damaged, or its disk is full; it is made again.", "Check the disk of the data folder; the daemon tries again by itself."),
+    Reason(MIRROR_BROKEN, UNREACHABLE, "Our own copy was damaged; it is made again.", "Check the disk of the data folder; the daemon tries again by itself."),
+    Reason(DISK_FULL, UNREACHABLE, "The disk of the data folder is full, or our share of it is used up.", "Free some space; the daemon tries again by itself."),
+    Reason(TOO_LARGE, UNREACHABLE, "The repository, or an answer of its server, is larger than the daemon takes.", "Take large files out of the repository and its history. If it is meant to be that large: raise the limit that the message names, and start the daemon again."),
     Reason(FETCH_FAILED, UNREACHABLE, "git failed in a way that is none of the above.", "Read the message."),
     Reason(INVALID_SOURCE, UNREACHABLE, "The source's URL, branch or folder is not allowed.", "Correct the setting."),
 )  # fmt: skip
