@@ -77,7 +77,7 @@ _ALL = (
     Reason(MASS_DELETION, HELD, "The commit would retire more definitions than `max_deletions` and `max_deletions_percent` allow.", "If it is meant: `pinflow sync confirm SOURCE`, or a commit whose message ends with the line `Pinflow-Confirm-Deletions: yes`; else restore the files."),
     Reason(EMPTY_FOLDER, HELD, "The commit leaves no definition at all in the source's folder.", "If it is meant: `pinflow sync confirm SOURCE`, or a commit whose message ends with the line `Pinflow-Confirm-Deletions: yes`; else restore the files, or correct the source's folder."),
     Reason(HISTORY_REWRITTEN, HELD, "A forced push dropped the live commit, and the source has `rewritten_history: hold`.", "If it is meant: `pinflow sync confirm SOURCE`; else push the old history again."),
-    Reason(UNTRUSTED, HELD, "The commit, or one that it brings, has no signature of a key that the source trusts.", "Let somebody whose key is trusted sign a commit on top (`verify: tip`) or the history again (`verify: every_commit`), or add the signer's key to the operator's file."),
+    Reason(UNTRUSTED, HELD, "The commit, or one that it brings, has no signature of a key that the source trusts.", "Let somebody whose key is trusted sign a commit on top (`verify: tip`) or the history again (`verify: every_commit`), or add the signer's key to the operator's file. If the commit is older than the rule: name the last such one by `verify_from`."),
     Reason(SIGNER_NEEDED, HELD, "The commit changes what a rule reserves for a group, and none of the group has signed it.", "Let a member of the group sign a commit on top, or the merge."),
     Reason(TRUST_BROKEN, HELD, "The operator's files of keys cannot be read, so nothing can be trusted.", "Mend the files that the source's `trust` names, or install gpg or ssh-keygen."),
     Reason(NETWORK, UNREACHABLE, "The remote's host cannot be reached.", "Check the network and the URL; the daemon tries again by itself."),
@@ -104,6 +104,8 @@ HELD_BY: dict[str, str] = {
     problems.TRUST_BROKEN: TRUST_BROKEN,
 }
 """Code of the problem that holds a commit → reason."""
+HELD_UNREAD = frozenset({problems.UNTRUSTED, problems.TRUST_BROKEN, problems.HISTORY_REWRITTEN})
+"""Problems that hold a commit before its files are looked at."""
 CONFIRMABLE = frozenset({problems.MASS_DELETION, problems.EMPTY_FOLDER, problems.HISTORY_REWRITTEN})
 """Problems that a person's word passes; a signature is passed by a signature alone."""
 REASONS: dict[str, Reason] = {reason.name: reason for reason in _ALL}

@@ -283,21 +283,24 @@ class Mirror:
             raise damaged(git_said.last_words(done.stderr))
         return done.stdout.decode("ascii").split(), False
 
-    def brought(self, old: str, new: str) -> list[str]:
-        """Commits that `new` has and `old` lacks, `new` first; not all of them, if they are very many."""
-        done = self._list(f"{old}..{new}")
-        if done.code != 0 and not self._has(old):
-            done = self._list(new)  # a shallow repository ends there
+    def brought(self, old: str, new: str, *more: str) -> list[str]:
+        """Commits that `new` has and `old` (and `more`) lack, `new` first; not all of them, if they are very many."""
+        others = (old, *more)
+        done = self._list(new, others)
+        if done.code != 0:  # a shallow repository ends there, or somebody named a commit that is not in it
+            done = self._list(new, [each for each in others if self.has(each)])
         if done.code != 0:
             raise damaged(git_said.last_words(done.stderr))
         return done.stdout.decode("ascii").split()
 
-    def _list(self, wanted: str) -> Done:
+    def _list(self, wanted: str, without: Sequence[str]) -> Done:
+        named = [wanted, *(f"^{sha}" for sha in without)]
         return self._run(
-            ["rev-list", f"--max-count={MAX_BROUGHT}", "--end-of-options", wanted, "--"], limit=_LOCAL_LIMIT
+            ["rev-list", f"--max-count={MAX_BROUGHT}", "--end-of-options", *named, "--"], limit=_LOCAL_LIMIT
         )
 
-    def _has(self, sha: str) -> bool:
+    def has(self, sha: str) -> bool:
+        """Whether the mirror holds an object."""
         return self._run(["cat-file", "-e", "--end-of-options", sha], limit=_LOCAL_LIMIT).code == 0
 
     def _is_ancestor(self, old: str, new: str) -> bool:
@@ -305,7 +308,7 @@ class Mirror:
         if done.code in (0, 1):
             return done.code == 0
         # Not in the mirror at all, as after a forced push into a new mirror?
-        if not self._has(old):
+        if not self.has(old):
             return False
         raise damaged(git_said.last_words(done.stderr))
 
