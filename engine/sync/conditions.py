@@ -56,6 +56,7 @@ NETWORK = "Network"
 TIMED_OUT = "TimedOut"
 ACCESS_DENIED = "AccessDenied"
 REPOSITORY_NOT_FOUND = "RepositoryNotFound"
+REDIRECTED = "Redirected"
 REPOSITORY_EMPTY = "RepositoryEmpty"
 BRANCH_NOT_FOUND = "BranchNotFound"
 UNSAFE_OBJECTS = "UnsafeObjects"
@@ -86,6 +87,7 @@ _ALL = (
     Reason(CERTIFICATE_REFUSED, UNREACHABLE, "The remote's certificate is of no authority that we trust, or has expired.", "Name the authority by the credential's `ca_file` (or GIT_SSL_CAINFO), or mend the certificate."),
     Reason(NO_CREDENTIAL, UNREACHABLE, "The secret that the source's credential names is not there.", "Set the variable, or mend the file, that the credential names."),
     Reason(REPOSITORY_NOT_FOUND, UNREACHABLE, "There is no repository at the URL (or none that we may see).", "Correct the URL, or give the daemon a credential."),
+    Reason(REDIRECTED, UNREACHABLE, "The server sends us to another address, which we do not follow: it might not be for our credential.", "Correct the URL: the repository was probably renamed or moved."),
     Reason(REPOSITORY_EMPTY, UNREACHABLE, "The repository has no commit.", "Push a first commit."),
     Reason(BRANCH_NOT_FOUND, UNREACHABLE, "The repository lacks the source's branch.", "Push the branch, or correct the source's `branch`."),
     Reason(UNSAFE_OBJECTS, UNREACHABLE, "The remote sent objects that git's own check refuses.", "Look at the message: somebody may be attacking you, or an old tool wrote malformed objects."),

@@ -34,6 +34,7 @@ REASONS_SAID: tuple[tuple[str, str], ...] = (
         r"[Rr]epository .*not found|does not appear to be a git repository|does not exist|not a git repository"
         r"|returned error: 404",
     ),
+    (conditions.REDIRECTED, r"returned error: 30\d|url base from redirection"),
     (conditions.INVALID_SOURCE, r"transport '.*' not allowed"),
     (conditions.UNSAFE_OBJECTS, r"fsck error|error: object [0-9a-f]{40,64}: |hasDot|gitmodules"),
 )

@@ -41,6 +41,7 @@ _OF_THE_WHOLE_REPOSITORY = frozenset(
         conditions.TIMED_OUT,
         conditions.ACCESS_DENIED,
         conditions.NO_CREDENTIAL,
+        conditions.REDIRECTED,
         conditions.REPOSITORY_NOT_FOUND,
         conditions.REPOSITORY_EMPTY,
         conditions.INVALID_SOURCE,
