@@ -144,6 +144,13 @@ async def test_a_data_folder_that_is_none_is_told_and_heals(
     await heals(syncing, sha)
 
 
+async def test_a_source_that_nobody_has_looked_at_says_so(syncing: Syncing) -> None:
+    await syncing.reconciler.begin()
+    row = await syncing.row()
+    assert (row["condition"], row["reason"]) == ("Unknown", "NotLooked")
+    assert row["message"]
+
+
 async def test_that_many_commits_are_under_way_is_told(
     syncing: Syncing, git_repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
