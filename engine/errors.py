@@ -41,9 +41,12 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        """`file:line:column: CODE message (hint)`, the form that editors and CI logs link."""
+        """`file:line:column: CODE message (hint)`, the form that editors and CI logs link; a place that is none is left out."""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: {self.code} {self.message}{hint}"
+        place = (
+            f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
+        )
+        return f"{place}{self.code} {self.message}{hint}"
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object, one key per field."""

@@ -148,7 +148,8 @@ def _problems(client: Client, source: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _located(fault: dict[str, Any]) -> str:
     """`file:line:column: CODE message (hint)`; a fault of the whole commit has no place."""
-    place = f"{fault['file']}:{fault['line']}:{fault['column']}: " if fault.get("file") else ""
+    line = f":{fault['line']}:{fault['column']}" if fault.get("line") else ""
+    place = f"{fault['file']}{line}: " if fault.get("file") else ""
     hint = f" ({fault['hint']})" if fault.get("hint") else ""
     return f"{place}{fault['code']} {fault['message']}{hint}"
 

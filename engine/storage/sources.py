@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Text, bindparam, func, literal, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.models import Source
@@ -141,6 +141,26 @@ async def report(
     if answered is not None:
         done = update(Source).where(Source.id == source_id, Source.sync_requested_at == answered)
         await connection.execute(done.values(sync_requested_at=None))
+
+
+async def unwatch(connection: AsyncConnection, name: str, declaration: str) -> None:
+    """Note that the daemon that watched a source, as `declaration` says, does not any more. What is live stays."""
+    mine = update(Source).where(Source.name == name, Source.declaration == declaration)
+    await connection.execute(mine.values(watched_until=func.now()))
+
+
+_NOTE_FAULT = text(
+    """
+    UPDATE sources SET settings = (settings - 'file_fault') || CAST(:noted AS jsonb)
+    WHERE name = ANY(:names) AND coalesce(settings ->> 'file_fault', '') <> :fault
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)), bindparam("noted", type_=JSONB))
+
+
+async def note_file_fault(connection: AsyncConnection, names: Sequence[str], fault: str) -> None:
+    """Keep for people what is wrong with the file that declares these sources; "" if nothing is."""
+    noted = {"file_fault": fault} if fault else {}
+    await connection.execute(_NOTE_FAULT, {"names": list(names), "fault": fault, "noted": noted})
 
 
 async def contest(connection: AsyncConnection, source_id: int, *, by: str) -> None:

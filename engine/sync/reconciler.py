@@ -136,6 +136,11 @@ class Reconciler:
         await self._report(standing, cursor)
         return standing
 
+    async def unwatch(self) -> None:
+        """Say that this source is not declared any more: what was told of it stays, and nobody looks."""
+        async with self._database.begin() as connection:
+            await sources.unwatch(connection, self.source.name, self._declaration)
+
     async def note_failure(self, error: Exception) -> None:
         """Say that a pass ended by a fault of ours."""
         message = f"{type(error).__name__}: {str(error)[:300]}"
@@ -619,7 +624,8 @@ def _kept(cursor: Cursor, rows: Sequence[dict[str, Any]]) -> Standing:
 
 def _count(rows: Sequence[dict[str, Any]]) -> str:
     first = rows[0] if rows else {"file": "", "line": 0, "column": 0, "code": "", "message": ""}
-    place = f"{first['file']}:{first['line']}:{first['column']}: " if first["file"] else ""
+    line = f":{first['line']}:{first['column']}" if first["line"] else ""
+    place = f"{first['file']}{line}: " if first["file"] else ""
     return f"{len(rows)} problem{'s' if len(rows) > 1 else ''}, the first: {place}{first['code']} {first['message']}"
 
 
