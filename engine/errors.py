@@ -41,11 +41,9 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        """`file:line:column: CODE message (hint)`, the form that editors and CI logs link; a place that is none is left out."""
+        """`file:line:column: CODE message (hint)`, the form that editors and CI logs link. Without a file, no place."""
         hint = f" ({self.hint})" if self.hint else ""
-        place = (
-            f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
-        )
+        place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
         return f"{place}{self.code} {self.message}{hint}"
 
     def to_json(self) -> dict[str, Any]:
