@@ -50,6 +50,7 @@ async def ensure(
                 Source.kind,
                 Source.declaration,
                 Source.settings,
+                Source.contested_at,
             ).where(Source.name == name)
         )
     ).one_or_none()
@@ -59,7 +60,9 @@ async def ensure(
         await connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
         return int((await connection.execute(select(Source.id).where(Source.name == name))).scalar_one())
     values |= {"folder": folder} if found.live_seq == 0 else {}
-    if any(getattr(found, key) != value for key, value in values.items()):
+    if found.contested_at is not None:  # whoever still stands aside says so again
+        values |= {"contested_at": None, "contested_by": ""}
+    if any(getattr(found, key, "") != value for key, value in values.items()):
         await connection.execute(update(Source).where(Source.id == found.id).values(values))
     return int(found.id)
 
