@@ -95,10 +95,11 @@ def _check(file: str) -> int:
 
     from engine.settings import Settings
     from engine.sync.declarations import read_declarations
+    from engine.sync.git_urls import shown_url
 
     found = read_declarations(Settings(sources=(), sources_file=Path(file)))
     for each in (*found.sources, *found.includes):
-        print(f"{each.name}: {each.source.branch} of {each.source.url}, {each.place}")
+        print(f"{each.name}: {each.source.branch} of {shown_url(each.source.url)}, {each.place}")
     return 0
 
 
