@@ -122,7 +122,7 @@ async def test_a_branch_that_is_gone_stops_no_other_branch_of_the_repository(
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("point", ["sync.after_fetch", "publish.before_commit", "publish.after_commit"])
+@pytest.mark.parametrize("point", ["sync.after_fetch", "publish.before_commit"])
 async def test_daemons_that_share_sources_survive_the_death_of_one(
     database_url: str, registry: WorkflowRegistry, git_repo: Repository, tmp_path: Path, point: str
 ) -> None:
