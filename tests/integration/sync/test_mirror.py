@@ -416,3 +416,12 @@ def test_a_merge_at_the_end_of_a_shallow_repository_has_an_author(
     mirror = open_mirror(url=str(shallow))
     mirror.fetch()
     assert authors(mirror, before, merged) == [("Ada Author", "ada@example.test")]
+
+
+def test_a_mirror_that_is_closed_twice_closes_nothing_of_others(open_mirror: Open, tmp_path: Path) -> None:
+    mirror = open_mirror()
+    mirror.close()
+    with (tmp_path / "other").open("w") as other:  # gets the number that has just become free
+        mirror.close()
+        other.write("still open")
+    assert (tmp_path / "other").read_text() == "still open"
