@@ -69,8 +69,8 @@ def check_lock(files: Mapping[str, bytes], folder: str) -> list[Problem]:
     try:
         find_lock(files)
     except LockError as error:
-        at = {"line": error.line, "column": 1} if error.line else {}
-        return [Problem(codes.FUNCTION_LOCK, error.reason, f"{folder}/{error.file}", **at)]
+        place = f"{folder}/{error.file}"
+        return [Problem(codes.FUNCTION_LOCK, error.reason, place, error.line, int(error.line > 0))]
     return []
 
 
