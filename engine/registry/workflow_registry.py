@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +152,14 @@ class WorkflowRegistry:
             self._compiled.popitem(last=False)
         return form
 
+    async def contents(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """The bytes of many digests, verified, by digest. Raises as `content` does."""
+        async with self._database.read() as connection:
+            found = await blobs.get_all(connection, digests)
+        for digest in digests:
+            _verify(digest, found.get(digest))
+        return found
+
     async def content(self, digest: str) -> bytes:
         """The bytes of this digest: a definition's text, a compiled form or a bundle, verified.
 
@@ -158,14 +167,7 @@ class WorkflowRegistry:
         """
         async with self._database.read() as connection:
             content = await blobs.get(connection, digest)
-        if content is None:
-            raise NotFound(f"no content with digest {digest}")
-        if blobs.digest_of(content) != digest:
-            # Not for the caller to mend: somebody or something has changed the table.
-            raise RuntimeError(
-                f"the stored content of {digest} has another digest: the database was tampered with"
-            )
-        return content
+        return _verify(digest, content)
 
     # --- lists ---------------------------------------------------------------------------------------------
 
@@ -241,6 +243,17 @@ class WorkflowRegistry:
                 known = [row["name"] for row in await sources.list_all(connection)]
                 raise NotFound(f"no source {source!r}", hint=f"there are: {', '.join(known) or 'none'}")
         return list(asked)
+
+
+def _verify(digest: str, content: bytes | None) -> bytes:
+    if content is None:
+        raise NotFound(f"no content with digest {digest}")
+    if blobs.digest_of(content) != digest:
+        # Not for the caller to mend: somebody or something has changed the table.
+        raise RuntimeError(
+            f"the stored content of {digest} has another digest: the database was tampered with"
+        )
+    return content
 
 
 def _only(found: list[Record], name: str) -> Record:

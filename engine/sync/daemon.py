@@ -59,7 +59,7 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
         # forges' messages holds one more each.
         database = Database(settings.database_url, pool_size=12)
         stack.push_async_callback(database.aclose)
-        checker = Checker(processes=min(2, os.cpu_count() or 1))
+        checker = Checker(processes=min(2, os.cpu_count() or 1), packages=settings.function_packages)
         stack.push_async_callback(checker.aclose)
         fleet = Fleet(settings.data_dir, database, checker)
         stack.push_async_callback(fleet.aclose)

@@ -112,11 +112,13 @@ def read_commit(
     live: Sequence[LiveDefinition] | None,
     carried: Collection[str] = (),
     *,
+    functions: bool = False,
     isolated: bool = False,
 ) -> CommitReading:
     """Read a commit and compare it with the live tree, or with all `live` definitions where these are given.
 
-    `carried` are paths that had problems in the live revision: they are read again although they are the same.
+    `carried` are paths that had problems in the live revision: they are read again although they are the same, and
+    with `functions` the functions are.
     """
     found = reader.commit(sha)
     entry = reader.folder(found, folder)
@@ -137,6 +139,7 @@ def read_commit(
         problem = Problem(code=codes.TOO_MANY_FILES, message=f"the folder holds {error}", file=folder)
         return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
     changes = _with_carried(reader, changes, found, carried)
+    changes = replace(changes, functions=changes.functions or functions)
     texts = _texts(reader, changes)
     if texts is None:
         message = f"the new and changed files have more than {MAX_TEXTS} bytes"

@@ -18,7 +18,7 @@ from tests.support.syncing import flow
 # A child that does what a file tells it to.
 _PUPPET = """
     import json, os, signal, sys, time
-    from engine.sync.check_frames import LENGTHS
+    from engine.sync.check_frames import LENGTHS, QUESTION
 
     def say(head):
         encoded = json.dumps(head).encode()
@@ -26,8 +26,8 @@ _PUPPET = """
         sys.stdout.buffer.flush()
 
     say({})
-    while header := sys.stdin.buffer.read(LENGTHS.size):
-        name, size = LENGTHS.unpack(header)
+    while header := sys.stdin.buffer.read(QUESTION.size):
+        _, name, size = QUESTION.unpack(header)
         path, text = sys.stdin.buffer.read(name).decode(), sys.stdin.buffer.read(size)
         if text == b"segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
