@@ -13,7 +13,8 @@ MAX_BODY = 1024 * 1024
 """Bytes, as counted: a Content-Length can lie."""
 _PATIENCE = 30.0
 """Seconds for a body to arrive."""
-_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
+WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
+"""Methods whose body nobody reads."""
 
 
 class RequestLimits:
@@ -31,7 +32,7 @@ class RequestLimits:
         if "\x00" in scope["path"] or "\x00" in unquote(scope["query_string"].decode("latin-1")):
             await problem(400, "the URL holds the character U+0000")(scope, receive, send)
             return
-        if scope["method"] in _WITHOUT_BODY:
+        if scope["method"] in WITHOUT_BODY:
             await self._app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
