@@ -311,13 +311,17 @@ async def _unknown_name(connection: Connection, name: str, source: str) -> NotFo
             f"workflow {name} was retired by commit {str(row['retired_sha'])[:12]}",
             hint="run an older version of it with its commit SHA as ref",
         )
-    live = sorted({row["name"] for row in await registry.names(connection) if not row["retired"]})
+    if source and source not in (there := [row["name"] for row in await sources.list_all(connection)]):
+        return NotFound(f"no source {source[:80]!r}", hint=f"there are: {', '.join(there) or 'none'}")
+    wanted = f"{source}/{name}" if source else name
+    rows = await registry.names(connection)
+    live = sorted({row["name"] for row in rows if not row["retired"] and source in ("", row["source"])})
     close = difflib.get_close_matches(name, live, n=3)
     if close:
-        return NotFound(f"no workflow {name[:80]!r}", hint=f"did you mean {' or '.join(close)}?")
+        return NotFound(f"no workflow {wanted[:160]!r}", hint=f"did you mean {' or '.join(close)}?")
     some = ", ".join(live[:10]) + (", ..." if len(live) > 10 else "")
     return NotFound(
-        f"no workflow {name[:80]!r}", hint=f"there are: {some}" if live else "none is deployed yet"
+        f"no workflow {wanted[:160]!r}", hint=f"there are: {some}" if live else "none is deployed yet"
     )
 
 

@@ -26,6 +26,7 @@ from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared, read_declarations
 from engine.sync.fleet import Fleet
+from engine.sync.git_source import require_git
 from engine.sync.git_urls import parse_remote
 from engine.sync.mirror import short_branch
 from engine.sync.proposer import Proposer
@@ -50,6 +51,7 @@ async def run_sync(settings: Settings) -> None:
 
 async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     """Sync all sources until `stop` is set. For a process with several parts, and for tests."""
+    require_git()
     _check_folder(settings.data_dir)
     declared = _Declared(settings)
     if not declared.now.sources and not declared.now.includes:
