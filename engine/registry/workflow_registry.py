@@ -15,6 +15,7 @@ from engine.errors import InvalidInput, NotFound
 from engine.registry import closure
 from engine.registry import publish as publishing
 from engine.registry.closure import Closure
+from engine.registry.refs import ambiguous_ref
 from engine.registry.revisions import Cursor, Published, RevisionPlan
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
@@ -111,8 +112,7 @@ class WorkflowRegistry:
                 hint=await _latest_commits(connection, known),
             )
         if len(commits) > 1:
-            few = ", ".join(commit[:16] for commit in commits[:5])
-            raise InvalidInput(f"ref {ref} is ambiguous: {few}", hint="give more characters of the SHA")
+            raise ambiguous_ref(ref, commits)
         return await self._resolve_revision(connection, name, commits[0], known, revisions)
 
     async def _resolve_revision(
@@ -222,7 +222,7 @@ class WorkflowRegistry:
         if not commits:
             raise NotFound(f"commit {ref[:80]} is no revision of a watched branch")
         if len(commits) > 1:
-            raise InvalidInput(f"ref {ref} is ambiguous: {', '.join(commit[:16] for commit in commits[:5])}")
+            raise ambiguous_ref(ref, commits)
         return str(commits[0])
 
     async def changes_of(self, sha: str) -> list[Record]:

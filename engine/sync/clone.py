@@ -16,6 +16,7 @@ from pathlib import Path
 from engine.dsl.definition_files import is_definition
 from engine.errors import InvalidInput, Misconfigured, NotFound, Problem
 from engine.planning.planner import FileChange
+from engine.registry.refs import ambiguous_ref
 from engine.sync import git_said
 from engine.sync.git_objects import CommitObject, Difference, Entry, TreeTooLarge
 from engine.sync.git_reader import Reader
@@ -25,6 +26,8 @@ from engine.sync.plan import FUNCTIONS, join, sort_difference
 
 _LIMIT = 60.0
 _MAX_TEXT = 1024 * 1024
+_SHORT = re.compile(r"[0-9a-f]{4,63}")
+_MANY = 1000
 _USES_FUNCTIONS = b"python_function"
 _NAME = re.compile(rb"^name[ \t]*:[ \t]*[\"']?([a-z][a-z0-9-]*)", re.MULTILINE)
 
@@ -101,6 +104,8 @@ class Clone:
         done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"])
         if done.code == 0:
             return done.stdout.decode("ascii").strip()
+        if len(meant := self._meant(ref)) > 1:
+            raise ambiguous_ref(ref, meant)
         remote = self._run(
             ["rev-parse", "--verify", "--quiet", "--end-of-options", f"origin/{ref}^{{commit}}"]
         )
@@ -110,6 +115,15 @@ class Clone:
             else f"`git fetch origin {ref}` brings it, if it is a branch"
         )
         raise NotFound(f"{ref[:200]!r} is no commit in this clone", hint=hint)
+
+    def _meant(self, ref: str) -> list[str]:
+        """The commits whose SHA begins with `ref`."""
+        if not _SHORT.fullmatch(ref):
+            return []
+        done = self._run(["rev-parse", f"--disambiguate={ref}"])
+        with self._reader() as reader:
+            found = [(sha, reader.kind(sha)) for sha in done.stdout.decode("ascii").split()[:_MANY]]
+        return sorted(sha for sha, kind in found if kind == "commit")
 
     def _place(self, path: str) -> str:
         """A path as given, from the root of the repository."""

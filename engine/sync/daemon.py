@@ -27,6 +27,7 @@ from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared, read_declarations
 from engine.sync.fleet import Fleet
 from engine.sync.git_source import require_git
+from engine.sync.git_source import Limits
 from engine.sync.git_urls import parse_remote
 from engine.sync.mirror import short_branch
 from engine.sync.proposer import Proposer
@@ -37,6 +38,7 @@ _log = structlog.get_logger(__name__)
 # Seconds between two looks for `pinflow sync now`, and at the sources file.
 _REQUESTS_EVERY = 1.0
 _FILE_EVERY = 2.0
+_MB = 1024 * 1024
 
 
 async def run_sync(settings: Settings) -> None:
@@ -63,7 +65,8 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(database.aclose)
         checker = Checker(processes=min(2, os.cpu_count() or 1), packages=settings.function_packages)
         stack.push_async_callback(checker.aclose)
-        fleet = Fleet(settings.data_dir, database, checker)
+        limits = Limits(settings.git_mb * _MB, settings.git_memory_mb * _MB)
+        fleet = Fleet(settings.data_dir, database, checker, limits)
         stack.push_async_callback(fleet.aclose)
         await fleet.apply(declared.now)
         reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)

@@ -66,6 +66,10 @@ class Reader:
                 break
         return list(found)[:count]
 
+    def kind(self, sha: str) -> str:
+        """What an object is; "" if it is not there."""
+        return self._one(sha)[1]
+
     def has_tree(self, sha: str) -> bool:
         """Whether the tree is in the mirror."""
         try:

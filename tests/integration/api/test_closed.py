@@ -274,6 +274,9 @@ async def test_metrics_tell_of_requests_runs_approvals_and_sources(api: Api) -> 
     assert "pinflow_pending_approvals 1.0" in page
     assert 'route="/executions/workflows/{workflow:path}/execute",status="202"} 1.0' in page
     assert 'pinflow_source_condition{condition="Unknown",reason="",source="main"} 1.0' in page
+    assert 'pinflow_source_condition_seconds{source="main"}' in page
+    assert 'pinflow_source_watched{source="main"} 0.0' in page
+    assert "pinflow_source_checked_seconds{" not in page, "nobody has looked"
 
 
 async def test_metrics_tell_of_what_forges_and_remotes_wait_for(api: Api) -> None:
