@@ -16,6 +16,13 @@ RUN_AT_END = RUN | {"run.status", "run.error", "run.failed_tasks"}
 SCHEDULED = frozenset({"trigger.type", "trigger.id", "trigger.scheduled_at", "trigger.previous_scheduled_at"})
 RECEIVED = frozenset({"trigger.type", "trigger.id", "trigger.headers", "trigger.body"})
 TRIGGER = SCHEDULED | RECEIVED
+_EVERYWHERE: dict[str, Shape] = {
+    **dict.fromkeys(sorted(RUN | {"run.status"}), "string"),
+    "run.error": TASK_ERROR, "run.failed_tasks": "list", "task.id": "string", "task.attempt": "dyn",
+    "attempt": "dyn", "error": TASK_ERROR, "result": {},
+    **dict.fromkeys(sorted(TRIGGER), "string"), "trigger.headers": "map", "trigger.body": {},
+}  # fmt: skip
+"""The names that do not depend on the definition; which of them a place may read is another matter."""
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 NO_TASKS = TaskSet({}, 0)
 
@@ -52,17 +59,7 @@ class Naming:
 
     def __init__(self, definition: Mapping[str, Any], outline: Outline) -> None:
         self._outline = outline
-        names: dict[str, Shape] = dict.fromkeys(sorted(RUN | {"run.status"}), "string")
-        names |= {
-            "run.error": TASK_ERROR,
-            "run.failed_tasks": "list",
-            "task.id": "string",
-            "task.attempt": "dyn",
-        }
-        names |= {"attempt": "dyn", "error": TASK_ERROR, "result": {}}
-        names |= dict.fromkeys(sorted(TRIGGER), "string")
-        names |= {"trigger.headers": "map", "trigger.body": {}}
-        names |= self._names_of(outline.by_id.values())
+        names = {**_EVERYWHERE, **self._names_of(outline.by_id.values())}
         objects = {
             "inputs": inputs_shape(definition),
             "env": _env_shape(definition),
