@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from engine.dsl.activity_types import ActivityTypeInfo
@@ -65,7 +66,7 @@ class Naming:
             "env": _env_shape(definition),
             "secrets": _secrets_shape(definition),
         }
-        top = Environment(names, objects, self._why_unknown)
+        top = Environment(names, objects, partial(_why_unknown, outline))
         self._environments: dict[tuple[Scope | None, str], Environment] = {(None, ""): top}
 
     def enter(self, body: Scope, names: Mapping[str, Shape]) -> None:
@@ -97,22 +98,23 @@ class Naming:
                 names[f"{name}.failures"] = failures_shape()
         return names
 
-    def _why_unknown(self, name: str) -> str:
-        """A hint for a name that is known elsewhere; "" if there is nothing to say."""
-        root, _, rest = name.partition(".")
-        if root == "tasks":
-            for body in self._outline.bodies:
-                if rest in body.positions and body.owner:
-                    return f"it stands inside of `{body.owner.id}`: from outside, only `tasks.{body.owner.id}` is seen"
-        elif root == "secrets" and rest:
-            return f"declare it at the top: `secrets: [{rest}]`"
-        elif root in ("state", "iteration"):
-            return f"`{root}` is known inside of a `loop`"
-        elif root in ("item", "item_index"):
-            return "inside of a `map` it is known by the map's `as`"
-        elif root in _NEIGHBOURS_NAMES:
-            return _NEIGHBOURS_NAMES[root]
-        return ""
+
+def _why_unknown(outline: Outline, name: str) -> str:
+    """A hint for a name that is known elsewhere; "" if there is nothing to say."""
+    root, _, rest = name.partition(".")
+    if root == "tasks":
+        for body in outline.bodies:
+            if rest in body.positions and body.owner:
+                return f"it stands inside of `{body.owner.id}`: from outside, only `tasks.{body.owner.id}` is seen"
+    elif root == "secrets" and rest:
+        return f"declare it at the top: `secrets: [{rest}]`"
+    elif root in ("state", "iteration"):
+        return f"`{root}` is known inside of a `loop`"
+    elif root in ("item", "item_index"):
+        return "inside of a `map` it is known by the map's `as`"
+    elif root in _NEIGHBOURS_NAMES:
+        return _NEIGHBOURS_NAMES[root]
+    return ""
 
 
 _NEIGHBOURS_NAMES = {
