@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from engine.sync.problems import CHECK_CRASHED
 # -P: a folder named `engine` where the daemon happens to be started is not ours.
 COMMAND = (sys.executable, "-P", "-m", "engine.sync.check_child")
 FILE_LIMIT = 10.0
-"""Seconds for one file: far above what any file within the limits of size needs."""
+"""Seconds for one file, or for a few that are answered together: far above what files within the limits of size need."""
 START_LIMIT = 60.0
 _BATCH = 50
 _TOGETHER = 10
@@ -121,7 +121,7 @@ class _Child:
             limit=1 << 20,
         )
         try:
-            await self._receive("", START_LIMIT)
+            await self._receive([""], START_LIMIT, [])
         except _Died as error:
             await self.end()
             raise RuntimeError(f"the process that checks definitions does not start: {error.why}") from error
@@ -155,15 +155,11 @@ class _Child:
         """Ask all, append what is answered; how the child died, if it did."""
         process = await self.ensure()
         assert process.stdin is not None
-        for number, question in enumerate(questions, 1):
-            path = question.path.encode("utf-8")
-            waited_for = number % _TOGETHER == 0 or number == len(questions)
-            process.stdin.write(
-                QUESTION.pack(len(path), len(question.text), waited_for) + path + question.text
-            )
+        groups = [questions[start : start + _TOGETHER] for start in range(0, len(questions), _TOGETHER)]
+        process.stdin.write(b"".join(part for group in groups for part in _framed(group)))
         try:
-            for question in questions:
-                answers.append(await self._receive(question.path, FILE_LIMIT))  # noqa: PERF401 - what came stays
+            for group in groups:
+                await self._receive([question.path for question in group], FILE_LIMIT, answers)
         except _Died as died:
             await self.end()
             return died
@@ -174,21 +170,21 @@ class _Child:
             raise
         return None
 
-    async def _receive(self, path: str, limit: float) -> Answer:
+    async def _receive(self, paths: Sequence[str], limit: float, answers: list[Answer]) -> None:
+        """Append the answers about `paths`, which come together; what came stays, whatever happens then."""
         assert self._process is not None
         stdout = self._process.stdout
         assert stdout is not None
         try:
             async with asyncio.timeout(limit):
-                head_length, compiled_length = ANSWER.unpack(await stdout.readexactly(ANSWER.size))
-                head = json.loads(await stdout.readexactly(head_length))
-                compiled = await stdout.readexactly(compiled_length)
+                for path in paths:
+                    head_length, compiled_length = ANSWER.unpack(await stdout.readexactly(ANSWER.size))
+                    body = await stdout.readexactly(head_length + compiled_length)
+                    answers.append(_answer(path, body[:head_length], body[head_length:]))
         except TimeoutError as error:
             raise _Died(f"it was not done after {limit:g} s") from error
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise _Died(f"the process ended ({await self._code()})") from error
-        problems = tuple(Problem(**each) for each in head.pop("problems", ()))
-        return Answer(path=path, compiled=compiled, problems=problems, **head)
 
     async def _code(self) -> str:
         assert self._process is not None
@@ -208,6 +204,21 @@ class _Child:
         if process.stdin is not None:
             process.stdin.close()
         await process.wait()
+
+
+def _framed(group: Sequence[Question]) -> Iterator[bytes]:
+    """Questions as they are sent; the answers wait for the last."""
+    for question in group:
+        path = question.path.encode("utf-8")
+        yield QUESTION.pack(len(path), len(question.text), question is group[-1])
+        yield path
+        yield question.text
+
+
+def _answer(path: str, head: bytes, compiled: bytes) -> Answer:
+    said = json.loads(head.decode("ascii"))
+    problems = tuple(Problem(**each) for each in said.pop("problems", ()))
+    return Answer(path=path, compiled=compiled, problems=problems, **said)
 
 
 def _crashed(path: str, why: str) -> Answer:
