@@ -36,7 +36,7 @@ from engine.services.workflow_service import WorkflowService
 DESCRIPTION = """
 Git-native declarative workflows: merge a pull request and the workflow is deployed; every run is pinned to its commit.
 
-Every call but `/healthz`, `/readyz`, `/hooks/...` (which are signed), `/callbacks/...` (whose URL is the key) and this page needs a token:
+Every call but `/healthz`, `/readyz`, `/hooks/...` and `/webhooks/...` (which are signed), `/callbacks/...` (whose URL is the key) and this page needs a token:
 `Authorization: Bearer pf_...`. Errors are
 problem+json (RFC 9457). Listings have cursors: give `next_cursor` as `cursor`.
 """

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 
 from engine.errors import PinflowError
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
-from engine.storage import decisions, executions, outbox, sources
+from engine.storage import decisions, executions, forge_messages, outbox, proposals, sources
 from engine.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Numbers of the moment. `sources` are `(name, condition, reason)`."""
+    """Numbers of the moment. `sources` are `(name, condition, reason)`; `forge_messages` are by kind and `waiting`,
+    `parked` or `sent`."""
 
     open_runs: dict[str, int]
     pending_approvals: int
     outbox: dict[str, float]
     sources: list[tuple[str, str, str]]
+    forge_messages: dict[tuple[str, str], float]
+    forge_oldest: float
+    proposals: dict[str, float]
+    proposals_oldest: float
 
 
 class HealthService:
@@ -41,6 +46,8 @@ class HealthService:
     async def figures(self) -> Figures:
         """What the metrics show besides requests. Raises `Unavailable`."""
         async with self._database.read() as connection:
+            told, told_oldest = await forge_messages.backlog(connection)
+            proposed, proposed_oldest = await proposals.backlog(connection)
             return Figures(
                 open_runs=await executions.count_open(connection),
                 pending_approvals=await decisions.count_pending(connection),
@@ -49,6 +56,10 @@ class HealthService:
                     (row["name"], row["condition"], row["reason"])
                     for row in await sources.list_all(connection)
                 ],
+                forge_messages=told,
+                forge_oldest=told_oldest,
+                proposals=proposed,
+                proposals_oldest=proposed_oldest,
             )
 
 

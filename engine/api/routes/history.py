@@ -31,14 +31,15 @@ async def list_sources(services: Service, limit: Limit = 500) -> Any:
     refused = await services.triggers.refused()
     faults = await services.forges.faults()
     told = [
-        _source(row) | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
+        _source(row, services.forges.warning(row["name"], row["url"]))
+        | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
         for row in rows
     ]
     return {"items": told, "next_cursor": ""}
 
 
-def _source(row: dict[str, Any]) -> dict[str, Any]:
-    warnings = []
+def _source(row: dict[str, Any], forge_warning: str) -> dict[str, Any]:
+    warnings = [forge_warning] if forge_warning else []
     if row["checked_at"] is not None and not row["watched"]:
         warnings.append(
             "no daemon watches it any more; what it deployed stays live and can be started "

@@ -253,6 +253,22 @@ async def test_metrics_tell_of_requests_runs_approvals_and_sources(api: Api) -> 
     assert 'pinflow_source_condition{condition="Unknown",reason="",source="main"} 1.0' in page
 
 
+async def test_metrics_tell_of_what_forges_and_remotes_wait_for(api: Api) -> None:
+    await api.rows(
+        "INSERT INTO forge_messages (source_id, kind, subject, body, sent_at, parked_at, created_at)"
+        " SELECT s.id, 'status', t.subject, '{}', t.sent_at, t.parked_at, now() - interval '90 s' FROM sources s,"
+        " (VALUES ('a', now(), NULL), ('b', NULL, now()), ('c', NULL, NULL)) AS t (subject, sent_at, parked_at)"
+        " WHERE s.name = 'main'"
+    )
+    page = (await api.call("GET", "/metrics", by="viewer")).text
+    for state in ("sent", "parked", "waiting"):
+        assert f'pinflow_forge_messages{{kind="status",state="{state}"}} 1.0' in page
+    (oldest,) = re.findall(r"^pinflow_forge_oldest_seconds (\S+)", page, re.MULTILINE)
+    assert float(oldest) >= 90
+    assert 'pinflow_proposals{status="PROPOSING"} 0.0' in page
+    assert "pinflow_proposals_oldest_seconds 0.0" in page
+
+
 async def test_the_openapi_names_problems_and_the_token(api: Api) -> None:
     schema = (await api.call("GET", "/openapi.json", by="")).json()
     execute = schema["paths"]["/executions/workflows/{workflow}/execute"]["post"]
