@@ -7,6 +7,8 @@ of daemons may run: they are kept apart by compare-and-set, not by a lock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 from collections.abc import Coroutine, Iterable
@@ -35,7 +37,7 @@ from engine.sync.watcher import RefWatcher
 
 _log = structlog.get_logger(__name__)
 
-# Seconds between two looks for `pinflow sync now`, and at the sources file.
+# Seconds between two looks for what was asked and not heard, and at the sources file.
 _REQUESTS_EVERY = 1.0
 _FILE_EVERY = 2.0
 _MB = 1024 * 1024
@@ -71,6 +73,10 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
         await fleet.apply(declared.now)
         reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)
         stack.push_async_callback(reporter.aclose)
+        # What is loaded by now stays: no collection needs to look at it again while ten thousand answers come in.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
         await _until(
             stop,
             [
@@ -153,16 +159,24 @@ async def _watch_refs(fleet: Fleet, stop: asyncio.Event) -> None:
 
 
 async def _listen_to_requests(database: Database, fleet: Fleet) -> None:
-    """Wake the sources that somebody asked to sync now."""
-    while True:
-        await asyncio.sleep(_REQUESTS_EVERY)
-        try:
-            async with database.read() as connection:
-                asked = await sources.requested(connection)
-        except Unavailable:
-            continue
-        for name in asked:
-            fleet.wake(name)
+    """Wake the sources that somebody asked to sync now: a webhook, `pinflow sync now`. Postgres tells; we look as well."""
+    told = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(database.listen(sources.REQUESTS, told.set))
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REQUESTS_EVERY):
+                    await told.wait()
+            told.clear()
+            with contextlib.suppress(Unavailable):
+                await _wake_requested(database, fleet)
+
+
+async def _wake_requested(database: Database, fleet: Fleet) -> None:
+    async with database.read() as connection:
+        asked = await sources.requested(connection)
+    for name in asked:
+        fleet.wake(name)
 
 
 async def _answer(settings: Settings, database: Database, fleet: Fleet, declared: _Declared) -> None:
