@@ -19,6 +19,8 @@ class FileAtBothEnds(Body):
     new: str | None = None
     functions: list[_Path] = Field(default_factory=list, max_length=2000)
     """Files of the source's `functions/` that differ, if any do."""
+    folder: Annotated[str, StringConstraints(max_length=1000)] = ""
+    """The folder of the source, where files of several are planned: in each of them a name stands once."""
 
 
 class PlanRequest(Body):
