@@ -28,8 +28,7 @@ from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared, read_declarations
 from engine.sync.fleet import Fleet
-from engine.sync.git_source import require_git
-from engine.sync.git_source import Limits
+from engine.sync.git_source import Limits, require_git
 from engine.sync.git_urls import parse_remote
 from engine.sync.mirror import short_branch
 from engine.sync.proposer import Proposer

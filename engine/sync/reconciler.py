@@ -620,7 +620,6 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
     return plan.CheckedFile(content, answer.problems, tuple(answer.functions))
 
 
-
 def _needed_as_it_was(misfit: Misfit, content: VersionContent) -> Problem:
     """A changed definition is held back for a caller that stays as it is."""
     return Problem(

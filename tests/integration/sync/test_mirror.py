@@ -544,6 +544,8 @@ def test_a_mirror_that_is_closed_twice_closes_nothing_of_others(open_mirror: Ope
         mirror.close()
         other.write("still open")
     assert (tmp_path / "other").read_text() == "still open"
+
+
 # --- what is too large ------------------------------------------------------------------------------------------------
 
 MB = 1024 * 1024
