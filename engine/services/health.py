@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from engine.errors import PinflowError
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
-from engine.storage import decisions, executions, outbox, sources
+from engine.storage import decisions, executions, forge_messages, outbox, proposals, sources
 from engine.storage.database import Database
 from engine.storage.rows import Record
 
@@ -28,12 +28,16 @@ class SourceFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Numbers of the moment."""
+    """Numbers of the moment. `forge_messages` are by kind and `waiting`, `parked` or `sent`."""
 
     open_runs: dict[str, int]
     pending_approvals: int
     outbox: dict[str, float]
     sources: list[SourceFigures]
+    forge_messages: dict[tuple[str, str], float]
+    forge_oldest: float
+    proposals: dict[str, float]
+    proposals_oldest: float
 
 
 class HealthService:
@@ -55,11 +59,17 @@ class HealthService:
     async def figures(self) -> Figures:
         """What the metrics show besides requests. Raises `Unavailable`."""
         async with self._database.read() as connection:
+            told, told_oldest = await forge_messages.backlog(connection)
+            proposed, proposed_oldest = await proposals.backlog(connection)
             return Figures(
                 open_runs=await executions.count_open(connection),
                 pending_approvals=await decisions.count_pending(connection),
                 outbox=await outbox.backlog(connection),
                 sources=[_figures(row) for row in await sources.list_all(connection)],
+                forge_messages=told,
+                forge_oldest=told_oldest,
+                proposals=proposed,
+                proposals_oldest=proposed_oldest,
             )
 
 

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.storage.models import Source
 from engine.storage.rows import Record, many
 
+REQUESTS = "pinflow_sync_requests"
+"""The channel on which Postgres tells that somebody wants a source to be looked at."""
 _CONTESTED_FOR = 300.0
 """Seconds that a daemon's note that it stands aside is shown; it renews it at each pass."""
 
@@ -208,11 +210,17 @@ async def retire(connection: AsyncConnection, source_id: int) -> None:
 
 
 async def request_sync(connection: AsyncConnection, name: str | None = None) -> Sequence[str]:
-    """Ask the daemon for a pass now, over one source or all. The names of the sources that were asked."""
+    """Ask the daemon for a pass now, over one source or all. The names of the sources that were asked.
+
+    Daemons that listen to `REQUESTS` hear of it when the transaction commits; the row is what counts.
+    """
     statement = update(Source).values(sync_requested_at=func.clock_timestamp()).returning(Source.name)
     if name is not None:
         statement = statement.where(Source.name == name)
-    return (await connection.execute(statement)).scalars().all()
+    asked = (await connection.execute(statement)).scalars().all()
+    if asked:
+        await connection.execute(select(func.pg_notify(REQUESTS, "")))
+    return asked
 
 
 async def requested(connection: AsyncConnection) -> Sequence[str]:

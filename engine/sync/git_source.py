@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -97,6 +98,12 @@ _CONFIG = """\
 [safe]
 \tdirectory = *
 """
+
+
+def require_git() -> None:
+    """Raise `Misconfigured` unless there is a git to run."""
+    if shutil.which("git") is None:
+        raise Misconfigured("git is not on the PATH, and sources are read with it", hint="install git")
 
 
 @dataclass(frozen=True, slots=True)

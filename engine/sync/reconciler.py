@@ -21,6 +21,7 @@ import structlog
 
 from engine import faults
 from engine.dsl import codes as dsl_codes
+from engine.dsl.calls import Misfit
 from engine.errors import Conflict, PinflowError, Problem, SourceError
 from engine.registry.revisions import (
     Bundle,
@@ -34,7 +35,7 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import SourceSettings
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
-from engine.sync import calls, conditions, plan, problems, reading
+from engine.sync import calls, conditions, functions, plan, problems, reading
 from engine.sync.checker import Answer, Checker, Question
 from engine.sync.declarations import Declared
 from engine.sync.git_reader import Reader
@@ -397,10 +398,18 @@ class Reconciler:
         whole = any(code in _OF_ODD_ENTRIES for _, code in carried)
         if whole or await self._in_thread(lambda: reading.needs_listing(reader, cursor, self._folder)):
             live = await self._live(registry.live_all)
-        paths = {path for path, _ in carried if path}
+        again = {path for path, _ in carried if self._is_of_functions(path)}
+        paths = {path for path, _ in carried if path} - again
         found = await self._in_thread(
             lambda: reading.read_commit(
-                reader, sha, cursor, self._folder, live, paths, isolated=self._isolated
+                reader,
+                sha,
+                cursor,
+                self._folder,
+                live,
+                paths,
+                functions=bool(again),
+                isolated=self._isolated,
             )
         )
         files = await self._check(found)
@@ -426,8 +435,10 @@ class Reconciler:
         """What is wrong with the tree beyond single definitions; the functions are one thing, and never half of it."""
         if not self._isolated:
             return found.changes.problems
-        functions = plan.join(self._folder, f"{plan.FUNCTIONS}/")
-        return tuple(each for each in found.changes.problems if each.file.startswith(functions))
+        return tuple(each for each in found.changes.problems if self._is_of_functions(each.file))
+
+    def _is_of_functions(self, path: str) -> bool:
+        return path.startswith(plan.join(self._folder, f"{plan.FUNCTIONS}/"))
 
     async def _check(self, found: reading.CommitReading) -> list[plan.CheckedFile]:
         questions = [Question(path, text) for path, text in found.texts.items() if text is not None]
@@ -448,8 +459,17 @@ class Reconciler:
                 rows = await registry.live_touched(connection, self._source_id, paths=paths, names=names)
                 count = await registry.live_count(connection, self._source_id) if rows else 0
             live = await self._with_name_lines(reader, [_live(row) for row in rows], set(paths))
-        if found.bundle.digest != cursor.live_bundle:
+        if found.changes.functions:
             users = await self._live(registry.live_function_users)
+        judged = await functions.judge(
+            self._checker,
+            self._registry,
+            found.bundle,
+            plan.join(self._folder, plan.FUNCTIONS),
+            files,
+            [each for each in users if each.bundle_digest != found.bundle.digest],
+            paths,
+        )
         assert isinstance(self.source, SourceSettings)
         guard = plan.Guard(
             live=count,
@@ -463,36 +483,61 @@ class Reconciler:
             live=live,
             guard=guard,
             bundle_digest=found.bundle.digest,
-            function_users=users,
+            function_users=judged.users,
             isolated=self._isolated,
             others=found.changes.problems,
         )
-        return await self._decide_together(files, decide)
+        return await self._decide_together(judged.files, judged.problems, decide)
 
     async def _decide_together(
-        self, files: Sequence[plan.CheckedFile], decide: Callable[[Sequence[plan.CheckedFile]], plan.Decision]
+        self,
+        files: Sequence[plan.CheckedFile],
+        problems: Sequence[Problem],
+        decide: Callable[..., plan.Decision],
     ) -> plan.Decision:
         """Decide, and see whether what would then be live fits together.
 
-        Where bad files stand alone, one whose calls do not fit is bad as well, and then perhaps one that calls it.
-        What does not fit in a file that the commit leaves alone rejects the commit: no file of its own is to blame.
+        Where bad files stand alone, what does not fit is held back: the caller if the commit changes it, otherwise what
+        it calls. The rest is judged again without it, until all that would be live fits.
         """
+        kept = [*problems]
         while True:
-            decision = decide(files)
+            decision = decide(files, kept=kept)
             if decision.problems and not decision.partial:
                 return decision
             bad = {problem.file for problem in decision.problems}
             good = [file for file in files if file.content.path not in bad]
-            unfit = await calls.problems(
+            found = await calls.misfits(
                 self._database, self._registry, self._source_id, good, decision.retires
             )
+            unfit = [each for each in found if each.problem not in kept]
             if not unfit:
                 return decision
-            if not self._isolated or not {each.file for each in unfit} <= {
-                each.content.path for each in good
-            }:
-                return plan.Decision(problems=unfit)
-            files = [_with_problems(file, unfit) for file in files]
+            if not self._isolated:
+                return plan.Decision(problems=tuple(each.problem for each in unfit))
+            held = await self._held_back(unfit, good, decision.retires)
+            paths = {file.content.path for file in good}
+            files = [_with_problems(file, held) for file in files]
+            kept += [problem for problem in held if problem.file not in paths]
+
+    async def _held_back(
+        self, unfit: Sequence[Misfit], good: Sequence[plan.CheckedFile], retires: Sequence[str]
+    ) -> list[Problem]:
+        """The problems of what is held back so that the others fit; of what the commit changes nothing of, as it is."""
+        paths = {file.content.path for file in good}
+        changed = {file.content.name: file.content for file in good}
+        async with self._database.read() as connection:
+            rows = await registry.live_touched(connection, self._source_id, paths=[], names=retires)
+        gone = {row["name"]: row["path"] for row in rows}
+        held: list[Problem] = []
+        for each in unfit:
+            if each.problem.file in paths:
+                held.append(each.problem)
+                continue
+            blamed = [_needed_as_it_was(each, changed[name]) for name in each.between if name in changed]
+            blamed += [_needed(each, name, gone[name]) for name in each.between if name in gone]
+            held += blamed or [each.problem]
+        return list(dict.fromkeys(held))
 
     async def _with_name_lines(
         self, reader: Reader, live: list[LiveDefinition], changed: set[str]
@@ -582,7 +627,37 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
         text=text,
         compiled=answer.compiled,
     )
-    return plan.CheckedFile(content, answer.problems)
+    return plan.CheckedFile(content, answer.problems, tuple(answer.functions))
+
+
+def _needed_as_it_was(misfit: Misfit, content: VersionContent) -> Problem:
+    """A changed definition is held back for a caller that stays as it is."""
+    return Problem(
+        code=misfit.problem.code,
+        message=f"{content.name} keeps its last good version: {_as_told(misfit)}",
+        file=content.path,
+        line=plan.name_line(content.text),
+        column=1,
+        path="name",
+        hint="change both in one commit",
+    )
+
+
+def _needed(misfit: Misfit, name: str, path: str) -> Problem:
+    """A definition whose file is gone stays for a caller that stays."""
+    return Problem(
+        code=problems.NOT_RETIRED,
+        message=f"workflow {name} stays live: {_as_told(misfit)}",
+        file=path,
+        hint="change what calls it in the same commit",
+    )
+
+
+def _as_told(misfit: Misfit) -> str:
+    found = misfit.problem
+    return (
+        f"{misfit.between[0]} calls it as it was ({found.file}:{found.line}:{found.column}: {found.message})"
+    )
 
 
 def _with_problems(file: plan.CheckedFile, found: Sequence[Problem]) -> plan.CheckedFile:

@@ -34,6 +34,8 @@ class HttpsServer:
     password: str
     requests: list[tuple[str, str]] = field(default_factory=list)
     """(path, the password that came along, "" for none)."""
+    public: dict[str, bytes] = field(default_factory=dict)
+    """What anybody may read, by its path."""
     redirect_to: str = ""
     drip: bool = False
     endless: bool = False
@@ -67,6 +69,8 @@ def https_server(root: Path, folder: Path, password: str) -> Iterator[HttpsServe
             found.requests.append((self.path, given))
             if found.redirect_to:
                 self._answer(302, {"Location": found.redirect_to + self.path}, b"")
+            elif self.path in found.public:
+                self._answer(200, {}, found.public[self.path])
             elif given != found.password:
                 self._answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
             elif found.fail_with:
