@@ -173,8 +173,10 @@ def _live_lines(live: Live, shown: Callable[[str], str]) -> Iterator[str]:
         yield f"  started as a child by: {', '.join(map(shown, live.parents))}"
     if live.triggers:
         yield f"  starts by itself: {', '.join(map(shown, live.triggers))}"
-    if live.replayed or live.unknown:
+    if live.replayed:
         yield f"  {len(live.differ)} of {live.replayed} recorded runs would go another way"
+    elif live.unknown:
+        yield "  no recorded run could be compared"
     for run in live.differ:
         yield f"    {shown(run.run)}: {_another_way(run, shown)}"
     for unknown in live.unknown:
