@@ -89,15 +89,17 @@ async def run_action(
 
 
 async def run_job(
-    job: str, forge: FakeForge, clone: Path, base: str, env: dict[str, str]
+    job: str, forge: FakeForge, clone: Path, base: str, env: dict[str, str], kind: str = "detached"
 ) -> subprocess.CompletedProcess[str]:
-    """A job of the GitLab template, for merge request 7, whose branch is checked out and began at `base`."""
+    """A job of the GitLab template, for merge request 7, whose branch began at `base`: it is what is checked out, or, in a
+    pipeline of the kind `merged_result`, what the merge would be."""
     template = yaml.safe_load(TEMPLATE.read_text())
     given = {
         "GITLAB_CI": "true",
         "CI_API_V4_URL": forge.api,
         "CI_PROJECT_PATH": forge.repository,
         "CI_MERGE_REQUEST_IID": "7",
+        "CI_MERGE_REQUEST_EVENT_TYPE": kind,
         "CI_MERGE_REQUEST_DIFF_BASE_SHA": base,
         "PINFLOW_GITLAB_TOKEN": forge.token,
     }

@@ -137,6 +137,15 @@ async def test_the_jobs_of_gitlab_check_test_plan_and_comment_once(clone: Reposi
     assert (clone.path / "pinflow-tests.xml").exists()
 
 
+async def test_a_pipeline_for_merged_results_tells_of_the_merge_request_alone(clone: Repository) -> None:
+    base = clone.git("merge-base", "HEAD^1", "topic")
+    async with fake_forge("gitlab") as forge:
+        done = await run_job("pinflow-plan", forge, clone.path, base, environment(), "merged_result")
+    assert done.returncode == 0, done.stderr
+    assert "tasks.a.values.x" in forge.comments[0]["body"]
+    assert "two" not in forge.comments[0]["body"], "what main has got meanwhile is no part of it"
+
+
 async def test_a_shallow_checkout_is_told_in_the_step(clone: Repository, tmp_path: Path) -> None:
     """As `actions/checkout` leaves it behind without `fetch-depth`: one commit, and no branch."""
     shallow = Repository(tmp_path / "shallow")
