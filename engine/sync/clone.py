@@ -19,6 +19,7 @@ from typing import TypeAlias
 from engine.dsl.definition_files import is_definition
 from engine.errors import InvalidInput, Misconfigured, NotFound, Problem, SourceError
 from engine.planning.planner import FileChange
+from engine.registry.refs import ambiguous_ref
 from engine.sync import git_said
 from engine.sync.git_objects import CommitObject, Difference, Entry, TreeTooLarge
 from engine.sync.git_reader import Reader
@@ -34,6 +35,8 @@ _PARTIAL = (
     "a partial clone lacks contents until they are asked for: `git fetch --refetch --no-filter` brings them"
 )
 _MAX_TEXT = 1024 * 1024
+_SHORT = re.compile(r"[0-9a-f]{4,63}")
+_MANY = 1000
 _USES_FUNCTIONS = b"python_function"
 _NAME = re.compile(rb"^name[ \t]*:[ \t]*[\"']?([a-z][a-z0-9-]*)", re.MULTILINE)
 
@@ -135,6 +138,8 @@ class Clone:
     def _commit(self, ref: str) -> str:
         if (found := self._names(ref)) is not None:
             return found
+        if len(meant := self._meant(ref)) > 1:
+            raise ambiguous_ref(ref, meant)
         raise NotFound(f"{ref[:200]!r} is no commit in this clone", hint=self._way_to(ref))
 
     def _way_to(self, ref: str) -> str:
@@ -157,6 +162,15 @@ class Clone:
 
     def _is_shallow(self) -> bool:
         return self._run(["rev-parse", "--is-shallow-repository"]).stdout.strip() == b"true"
+
+    def _meant(self, ref: str) -> list[str]:
+        """The commits whose SHA begins with `ref`."""
+        if not _SHORT.fullmatch(ref):
+            return []
+        done = self._run(["rev-parse", f"--disambiguate={ref}"])
+        with self._reader() as reader:
+            found = [(sha, reader.kind(sha)) for sha in done.stdout.decode("ascii").split()[:_MANY]]
+        return sorted(sha for sha, kind in found if kind == "commit")
 
     def _place(self, path: str) -> str:
         """A path as given, from the root of the repository."""
