@@ -44,13 +44,12 @@ def test_a_file_of_sources_is_taken(page: str, text: str, tmp_path: Path) -> Non
 
 
 def test_the_setting_of_a_forge_is_taken() -> None:
-    told = [*blocks("how-to/connect-a-forge.md", "json")]
+    told = [block for block in blocks("how-to/connect-a-forge.md", "json") if block.startswith("[")]
     told += [
         shlex.split(line)[1].partition("=")[2]
         for line in commands("tutorial/from-pull-request-to-production.md")
         if line.startswith("export PINFLOW_FORGES=")
     ]
-    assert len(told) == 2
+    assert len(told) >= 2
     for text in told:
-        [forge] = TypeAdapter(tuple[ForgeSettings, ...]).validate_python(json.loads(text))
-        assert forge.kind == "github"
+        assert TypeAdapter(tuple[ForgeSettings, ...]).validate_python(json.loads(text))
