@@ -14,6 +14,7 @@ import structlog
 
 from engine.dsl import bundle as bundles
 from engine.errors import PinflowError, SourceError, Unavailable
+from engine.passes import keep_on
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import Credential, SourceSettings
 from engine.storage import proposals
@@ -54,17 +55,7 @@ class Proposer:
 
     async def run(self) -> None:
         """Push until cancelled. An absent Postgres is waited for."""
-        while True:
-            try:
-                busy = await self.pass_once()
-            except Unavailable as error:
-                _log.warning("proposals wait", reason=error.message)
-                busy = 0
-            except Exception:  # promise P9
-                _log.exception("pass over proposals failed")
-                busy = 0
-            if not busy:
-                await asyncio.sleep(_EVERY)
+        await keep_on(self.pass_once, what="proposals", pause=_EVERY)
 
     async def pass_once(self) -> int:
         """Push what is due; how many there were."""
