@@ -35,11 +35,11 @@ class Away(Unavailable):
 
 
 class Denied(Exception):
-    """The forge does not let us: the operator must see to the token. `whole` if it does not know the token at all."""
+    """The forge does not let us: the operator must see to the token. `unknown` if the forge does not know the token."""
 
-    def __init__(self, message: str, *, whole: bool) -> None:
+    def __init__(self, message: str, *, unknown: bool) -> None:
         super().__init__(message)
-        self.whole = whole
+        self.unknown = unknown
 
 
 class ForgeApi(Protocol):
@@ -99,8 +99,12 @@ class Http:
             )
         if (pause := _limited(status, answer.headers, said)) is not None:
             raise Away(told, retry_after=pause)
-        if status in (401, 403, 404):
-            raise Denied(told, whole=status == 401)
+        if status in (401, 403):
+            raise Denied(told, unknown=status == 401)
+        if (
+            status == 404
+        ):  # of a commit or a pull request, but also of a repository that the token may not see
+            raise Refused(f"{told}; there is no such thing, or the token may not see the repository")
         if 300 <= status < 400:
             raise Refused(
                 f"{told}; if the repository has moved, correct the source's URL, or `repositories` of the forge"

@@ -78,7 +78,7 @@ class Reporter:
         if not places:
             return 0
         chatty = [name for name, place in places.items() if place.forge.comments]
-        open_ = [name for name, place in places.items() if not self._pauses.closed(*_doors(place))]
+        open_ = [name for name, place in places.items() if not self._pauses.closed(place.forge.name)]
         async with self._database.begin() as connection:
             await forge_messages.note_revisions(connection, list(places), kinds=["status"])
             await forge_messages.note_revisions(connection, chatty, kinds=["comment"])
@@ -91,19 +91,21 @@ class Reporter:
         return {name: place for name, place in found.items() if place is not None}
 
     async def _tell(self, message: Record, place: Place) -> None:
-        whole, part = _doors(place)
+        forge = place.forge.name
         try:
             await self._send(message, place)
         except Away as error:
-            delay = self._pauses.failed(whole, error.retry_after, _LONGEST)
+            delay = self._pauses.failed(forge, error.retry_after, _LONGEST)
             await self._postpone(message, delay, error.message)
         except Unavailable:  # Postgres
             raise
         except Misconfigured as error:
-            await self._postpone(message, self._pauses.failed(whole, 1.0, _UNTIL_MENDED), str(error))
+            await self._postpone(message, self._pauses.failed(forge, 1.0, _UNTIL_MENDED), str(error))
         except Denied as error:
-            delay = self._pauses.failed(whole if error.whole else part, 1.0, _UNTIL_MENDED)
-            await self._postpone(message, delay, f"{error}; {_way_out(place, known=not error.whole)}")
+            delay = min(_LONGEST, 2.0 ** min(message["attempts"], 20))
+            if error.unknown:
+                delay = self._pauses.failed(forge, 1.0, _UNTIL_MENDED)
+            await self._postpone(message, delay, f"{error}; {_way_out(place, unknown=error.unknown)}")
         except Refused as error:
             delay = min(_LONGEST, 4.0 ** (1 + int(message["body"].get("refusals", 0))))
             await self._postpone(message, delay, str(error), refused=True)
@@ -111,7 +113,7 @@ class Reporter:
             _log.exception("forge not told", kind=message["kind"], source=message["source"])
             await self._postpone(message, _LONGEST, type(error).__name__, refused=True)
         else:
-            self._pauses.well(whole, part)
+            self._pauses.well(forge)
             async with self._database.begin() as connection:
                 await forge_messages.sent(connection, message)
 
@@ -243,20 +245,14 @@ class Reporter:
         return f"{self._public_url}/commits/{sha}" if self._public_url else ""
 
 
-def _doors(place: Place) -> tuple[str, str]:
-    """What is left alone when a forge does not do well: all of it, or one of its repositories."""
-    return place.forge.name, f"{place.forge.name}/{place.repository}"
-
-
-def _way_out(place: Place, *, known: bool) -> str:
+def _way_out(place: Place, *, unknown: bool) -> str:
     """What the operator does about a token that is refused."""
-    forge = place.forge
-    where = forge.token_env or str(forge.token_file)
-    if not known:
+    where = place.forge.token_env or str(place.forge.token_file)
+    if unknown:
         return f"give the daemon a token that is valid ({where}); what waits is then sent"
     return (
-        f"the token ({where}) must be allowed to set statuses and to write on pull requests of {place.repository}, "
-        "and there must be such a repository; what waits is then sent"
+        f"the token ({where}) must be allowed to set statuses and to write on pull requests of {place.repository}; "
+        "what waits is then sent"
     )
 
 

@@ -42,6 +42,8 @@ class FakeForge:
     asked: list[str] = field(default_factory=list)
     """The method and path of each request."""
     page: int = 100
+    absent: set[int] = field(default_factory=set)
+    """Pull requests that there are not."""
     server: Server | None = None
 
     @property
@@ -114,6 +116,8 @@ class FakeForge:
             same = [each for each in reversed(self.statuses) if each["sha"] == found[1]]
             return 200, [{**each, "status": each["state"]} for each in same]
         if found := re.fullmatch(r"(?:issues|merge_requests)/(\d+)/(?:comments|notes)", path):
+            if int(found[1]) in self.absent:
+                return 404, {"message": "Not Found"}
             mine = [each for each in self.comments if each["number"] == int(found[1])]
             if method == "GET":
                 first = 0 if self.kind == "gitea" else (int(query["page"][0]) - 1) * self.page

@@ -35,6 +35,7 @@ class HttpsServer:
     requests: list[tuple[str, str]] = field(default_factory=list)
     """(path, the password that came along, "" for none)."""
     redirect_to: str = ""
+    read_only: bool = False
     drip: bool = False
     endless: bool = False
 
@@ -65,6 +66,8 @@ def https_server(root: Path, folder: Path, password: str) -> Iterator[HttpsServe
                 self._answer(302, {"Location": found.redirect_to + self.path}, b"")
             elif given != found.password:
                 self._answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
+            elif found.read_only and "git-receive-pack" in self.path:
+                self._answer(403, {}, b"")
             elif found.drip or found.endless:
                 self._misbehave()
             else:

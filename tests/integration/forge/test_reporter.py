@@ -320,15 +320,31 @@ async def test_a_token_that_is_refused_says_what_to_do_and_what_waits_goes_out_w
     assert await ForgeService(bench.database, []).faults() == {}
 
 
-@pytest.mark.parametrize("status", ["403", "404"])
 @whatever_the_kind
-async def test_a_token_with_too_few_rights_says_of_which_repository(bench: Bench, status: str) -> None:
-    await bench.publish()
-    bench.forge.faults = [status]
-    await bench.later()
+async def test_a_token_with_too_few_rights_says_of_which_repository_and_is_waited_for(bench: Bench) -> None:
+    sha = await bench.publish()
+    bench.forge.faults = ["403"] * 20
+    for _ in range(20):
+        await bench.later()
     fault = (await ForgeService(bench.database, []).faults())["main"]
-    assert f"{status}: no" in fault["error"]
-    assert "on pull requests of ada/flows" in fault["error"]
+    assert (fault["waiting"], fault["parked"]) == (1, 0)
+    assert "403: no" in fault["error"]
+    assert "the token (FORGE_TOKEN) must be allowed to set statuses and to write on pull requests of ada/flows" in fault["error"]  # fmt: skip
+    await bench.settle()
+    assert bench.forge.last(sha, "pinflow/main") in SUCCESS
+
+
+@whatever_the_kind
+async def test_a_commit_that_names_a_pull_request_which_is_not_there_stops_no_other(bench: Bench) -> None:
+    bench.forge.absent = {99}
+    await bench.publish("Ship it (#99)")
+    await bench.settle()
+    [row] = await bench.rows("SELECT last_error FROM forge_messages WHERE parked_at IS NOT NULL")
+    assert "404: Not Found; there is no such thing" in row["last_error"]
+    sha = await bench.publish("Ship it (#100)")
+    assert await bench.later(1.0) == 2
+    assert bench.forge.last(sha, "pinflow/main") in SUCCESS
+    assert [each["number"] for each in bench.forge.comments] == [100]
 
 
 @whatever_the_kind
