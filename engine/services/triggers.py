@@ -30,7 +30,7 @@ from engine.storage.rows import Record
 BACKFILLED_AT_ONCE = 100
 """Runs that one call starts at most; the answer says where to go on."""
 _OUTLOOK = 1.0
-"""Seconds that a reader waits for Temporal's word on what comes next."""
+"""Seconds that a reader waits for Temporal's word on what comes next, and for that of a provider of secrets."""
 _SHORTEST, _LONGEST = 1.0, 30.0
 """Seconds between two looks of a moment that waits for another run to end."""
 
@@ -317,15 +317,19 @@ class TriggerService:
         async with self._database.read() as connection:
             rows = await triggers.of_workflow(connection, source_id, workflow)
         outlooks = await asyncio.gather(*(self._outlook(row) for row in rows))
-        shown = [_shown(row, outlook) for row, outlook in zip(rows, outlooks, strict=True)]
-        return [each | await self._unsigned(row) for row, each in zip(rows, shown, strict=True)]
+        unsigned = await asyncio.gather(*(self._unsigned(row) for row in rows))
+        told = zip(rows, outlooks, unsigned, strict=True)
+        return [_shown(row, outlook) | lacks for row, outlook, lacks in told]
 
     async def _unsigned(self, row: Record) -> dict[str, Json]:
         """What is to be said of a webhook whose secret is not there: nothing else tells why all that comes is refused."""
         if row["spec"]["type"] != "webhook":
             return {}
         try:
-            await self._secrets.get(secret_of(row))
+            async with asyncio.timeout(_OUTLOOK):
+                await self._secrets.get(secret_of(row))
+        except TimeoutError:
+            return {}
         except PinflowError as error:
             told = f"every delivery is refused (401), since {error.message}"
             return {"status": "NO_SECRET", "message": f"{told}; the API needs it as the workers do"}
