@@ -66,11 +66,11 @@ class FakeForge:
             writer.write(answer(said, f"{fault} No", content_type="application/json"))
             return
         if fault in _LIMITS:
-            status, words, headers = _LIMITS[fault]
+            line, words, headers = _LIMITS[fault]
             moment = str(int(time.time()) + 1800)
             headers = {name: value or moment for name, value in headers.items()}
             said = json.dumps({"message": words}).encode()
-            writer.write(answer(said, status, content_type="application/json", **headers))
+            writer.write(answer(said, line, content_type="application/json", **headers))
             return
         if fault == "huge":
             writer.write(answer(b" " * 5_000_000))

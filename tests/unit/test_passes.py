@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from engine import passes
 from engine.errors import Unavailable
+from engine.passes import keep_on
 
 
 async def test_a_pass_that_fails_or_finds_postgres_away_is_followed_by_the_next(
@@ -29,7 +29,7 @@ async def test_a_pass_that_fails_or_finds_postgres_away_is_followed_by_the_next(
         assert 0.8 <= seconds <= 1.2
         done.append("pause")
 
-    monkeypatch.setattr(passes.asyncio, "sleep", pause)
+    monkeypatch.setattr("engine.passes.asyncio.sleep", pause)
     with pytest.raises(asyncio.CancelledError):
-        await passes.keep_on(one_pass, what="rows", pause=1.0, full=3)
+        await keep_on(one_pass, what="rows", pause=1.0, full=3)
     assert done == ["pass", "pass", "pause", "pass", "pass", "pause", "pass", "pause", "pass"]

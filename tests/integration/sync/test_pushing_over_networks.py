@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -224,7 +225,7 @@ async def test_of_a_credential_nothing_is_in_rows_logs_errors_or_files(
 async def everything(database: Database) -> list[str]:
     """All rows of the tables that a proposal writes, as text."""
     async with database.read() as connection:
-        rows = []
+        rows: list[Any] = []
         for table in ("proposals", "audit", "sources", "forge_messages"):
             rows += (await connection.execute(text(f"SELECT t::text FROM {table} t"))).scalars().all()
     return [str(row) for row in rows]
