@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from engine import faults
-from engine.activities.secrets import SecretRequest, Secrets
+from engine.activities.secrets import VARIABLE, SecretRequest, Secrets
 from engine.core.contracts import Json, TaskError
 from engine.core.triggering import inputs_of, trigger_of
 from engine.core.values import UNFORESEEN
@@ -331,8 +331,9 @@ class TriggerService:
         except TimeoutError:
             return {}
         except PinflowError as error:
-            told = f"every delivery is refused (401), since {error.message}"
-            return {"status": "NO_SECRET", "message": f"{told}; the API needs it as the workers do"}
+            where = f"set {VARIABLE}{row['spec']['secret']} for the API, or add it where PINFLOW_SECRETS says"
+            told = f"every delivery is refused (401): {error.message}; {where}"
+            return {"status": "NO_SECRET", "message": told}
         return {}
 
     async def refused(self) -> dict[str, list[Record]]:
