@@ -34,6 +34,7 @@ class FakeForge:
     moment), `secondary` (403 and words) or `quota` (429 until a moment, as GitLab has it)."""
 
     kind: str
+    repository: str = "ada/flows"
     token: str = "forge-token"
     statuses: list[dict[str, Any]] = field(default_factory=list)
     comments: list[dict[str, Any]] = field(default_factory=list)
@@ -98,10 +99,10 @@ class FakeForge:
         rest = target.path.removeprefix(prefix)
         if self.kind == "gitlab":
             repository, _, rest = rest.partition("/")
-            assert unquote(repository) == "ada/flows"
+            assert unquote(repository) == self.repository
         else:
-            assert rest.startswith("ada/flows/")
-            rest = rest.removeprefix("ada/flows/")
+            assert rest.startswith(f"{self.repository}/")
+            rest = rest.removeprefix(f"{self.repository}/")
         body = json.loads(seen.body) if seen.body else {}
         return self._answer(seen.method, rest, body, parse_qs(target.query))
 
@@ -168,9 +169,9 @@ class FakeForge:
 
 
 @asynccontextmanager
-async def fake_forge(kind: str) -> AsyncIterator[FakeForge]:
+async def fake_forge(kind: str, repository: str = "ada/flows") -> AsyncIterator[FakeForge]:
     """A forge that listens."""
-    forge = FakeForge(kind)
+    forge = FakeForge(kind, repository)
     async with serving(forge.handle, keep_alive=True) as server:
         forge.server = server
         yield forge

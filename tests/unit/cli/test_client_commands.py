@@ -353,3 +353,10 @@ def test_a_workflow_is_shown_with_what_starts_it_and_what_is_wrong_with_that(
         "trigger nightly: 0 6 * * * Europe/Rome; paused in Temporal; next 2026-06-02 06:00:00",
         "trigger odd: 61 * * * *; REFUSED no such minute",
     ]
+
+
+def test_a_listing_that_was_cut_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for limit, said in ((2, "2 rows; there may be more: --limit N\n"), (3, "")):
+        args = argparse.Namespace(output="text", limit=limit)
+        output.show_list(args, ["a", "b"], [("NAME", str)], "nothing")
+        assert capsys.readouterr().err == said
