@@ -69,8 +69,9 @@ async def test_runs_of_a_group_run_one_after_another_in_the_order_of_their_start
         await at_home.ended(run)
     assert await at_home.rows("SELECT * FROM slots") == []
     told = await at_home.rows("SELECT action, details FROM audit WHERE execution_id = :r", r=runs[2])
-    assert ["execution.queued", "execution.admitted"] == [
-        row["action"] for row in told if row["action"] in ("execution.queued", "execution.admitted")
+    assert [row["action"] for row in told if row["action"] in ("execution.queued", "execution.admitted")] == [
+        "execution.queued",
+        "execution.admitted",
     ]
     assert at_home.ledger.started() == ["unlock"] * 3
 
