@@ -59,7 +59,7 @@ class World:
         """`first` is the run that this one is a rerun of."""
         self.chance = chance
         self.first = first
-        self.compiled = first.compiled if first else Author(chance).write()
+        self.compiled: dict[str, Any] = first.compiled if first else Author(chance).write()
         self.plan = Plan(self.compiled)
         self.bound = chance.choice([1, 3, 500, 500])
         self.bad = chance.choice([0.0, 0.2, 0.5])
