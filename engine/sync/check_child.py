@@ -1,8 +1,9 @@
-"""The child process that parses and validates definitions: a hostile file can end it, and nothing else.
+"""The child process that reads definitions and modules of functions: a hostile file can end it, and nothing else.
 
 It speaks on its stdin and stdout, one answer for each question, in order:
-- question: two big-endian 32-bit lengths, the file's path (UTF-8), its text;
-- answer: two lengths, a JSON head (see `_answer`), the compiled definition (empty if there are problems).
+- question: what it is about, lengths and a flag (see `check_frames`), the file's path (UTF-8), its text;
+- answer: lengths, a JSON head (see `_answer`), the compiled definition (empty if there are problems); of a module of
+  functions, the names that it has.
 Before the first question it answers once with an empty head: it is ready.
 """
 
@@ -15,13 +16,15 @@ import sys
 from typing import IO, Any
 
 from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.check_functions import functions_called, names_of
 from engine.dsl.checking import check
 from engine.errors import Problem
-from engine.sync.check_frames import LENGTHS
+from engine.sync.check_frames import ANSWER, MODULE, QUESTION
 from engine.sync.problems import CHECK_FAILED
 
 _MEMORY = 1536 * 1024 * 1024
 """Bytes of address space; the interpreter and its libraries take a third of it."""
+_BUFFER = 256 * 1024
 _FUNCTION_TYPE = "python_function"
 
 
@@ -54,16 +57,19 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     _send(answers, {}, b"")
-    while header := questions.read(LENGTHS.size):
-        name_length, text_length = LENGTHS.unpack(header)
+    answers.flush()
+    while header := questions.read(QUESTION.size):
+        kind, name_length, text_length, waited_for = QUESTION.unpack(header)
         file = questions.read(name_length).decode("utf-8")
-        _send(answers, *_answer(file, questions.read(text_length), types))
+        text = questions.read(text_length)
+        _send(answers, *(_module(text) if kind == MODULE else _answer(file, text, types)))
+        if waited_for:
+            answers.flush()
 
 
 def _send(answers: IO[bytes], head: dict[str, Any], compiled: bytes) -> None:
     encoded = json.dumps(head).encode("ascii")
-    answers.write(LENGTHS.pack(len(encoded), len(compiled)) + encoded + compiled)
-    answers.flush()
+    answers.write(ANSWER.pack(len(encoded), len(compiled)) + encoded + compiled)
 
 
 def _answer(file: str, text: bytes, types: ActivityTypes) -> tuple[dict[str, Any], bytes]:
@@ -76,6 +82,11 @@ def _answer(file: str, text: bytes, types: ActivityTypes) -> tuple[dict[str, Any
     except Exception as error:  # a fault of ours must not stop the other files (promise P9)
         message = f"the checker failed on this file: {type(error).__name__}: {str(error)[:300]}"
         return _head(None, [Problem(code=CHECK_FAILED, message=message, file=file).to_json()]), b""
+
+
+def _module(text: bytes) -> tuple[dict[str, Any], bytes]:
+    names = names_of(text)
+    return {"names": None if names is None else sorted(names)}, b""
 
 
 def canonical(compiled: Any) -> bytes:
@@ -98,6 +109,7 @@ def _facts(compiled: dict[str, Any]) -> dict[str, Any]:
     """What the registry keeps of a definition besides its bytes."""
     return {
         "uses_functions": _uses_functions(compiled),
+        "functions": functions_called(compiled),
         "calls": compiled.get("calls", []),
         "triggers": [_times(trigger) for trigger in compiled.get("triggers", [])],
     }
@@ -122,7 +134,7 @@ def _uses_functions(compiled: dict[str, Any]) -> bool:
 
 def main() -> None:
     """Serve until the parent closes its end, or dies."""
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb", buffering=_BUFFER)
     os.dup2(2, 1)  # what a third party's package prints must not pass for an answer
     _limit()
     _serve(sys.stdin.buffer, answers)
