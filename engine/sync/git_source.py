@@ -154,6 +154,10 @@ class GitCommand:
         for process in list(self.running):
             kill_group(process)
 
+    def redact(self, message: str) -> str:
+        """Words of a remote without what no message may hold: it knows the credential that it was given."""
+        return self._remote.redact(message, self._access.secrets())
+
     def run(
         self,
         arguments: Sequence[str],
@@ -253,7 +257,7 @@ class GitCommand:
 
     def error(self, reason: str, message: str) -> SourceError:
         """An error about the remote, without credentials."""
-        said = self._remote.redact(message, self._access.secrets())
+        said = self.redact(message)
         return SourceError(said, reason=reason, hint=conditions.REASONS[reason].action)
 
 

@@ -59,8 +59,10 @@ def _source(row: dict[str, Any], forge_warning: str) -> dict[str, Any]:
     dependencies=[Depends(needs("operator"))],
 )
 async def sync_now(name: str, services: Service) -> Any:
-    """Ask the daemon to look at a source now. Role: operator."""
-    return {"asked": await services.registry.request_sync(name)}
+    """Ask the daemon to look at a source now, and to tell its forge what it was not told. Role: operator."""
+    asked = await services.registry.request_sync(name)
+    await services.forges.tell_again(name)
+    return {"asked": asked}
 
 
 @router.post("/sources/{name}/confirm", status_code=202, response_model=Confirmed, responses=CONFLICT)
