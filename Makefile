@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 UV := .tools/bin/uv
 BIN := .venv/bin
 TESTS ?= tests
-PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 # Compiled once and kept. Without this, on a machine that says otherwise, each of the hundreds of processes that the
 # tests start would compile all of its imports anew, which takes it two to three seconds.
 export PYTHONDONTWRITEBYTECODE :=

@@ -13,11 +13,12 @@ MAX_BODY = 1024 * 1024
 """Bytes, as counted: a Content-Length can lie."""
 _PATIENCE = 30.0
 """Seconds for a body to arrive."""
+WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
+"""Methods whose body nobody reads."""
 _SMALL = 64 * 1024
 _HELD = 64 * 1024 * 1024
 """Bytes that all bodies together may have beyond `_SMALL` each: whoever sends many large ones waits for the others,
 and stops nobody who sends little."""
-_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
 
 
 class RequestLimits:
@@ -36,7 +37,7 @@ class RequestLimits:
         if "\x00" in scope["path"] or "\x00" in unquote(scope["query_string"].decode("latin-1")):
             await problem(400, "the URL holds the character U+0000")(scope, receive, send)
             return
-        if scope["method"] in _WITHOUT_BODY:
+        if scope["method"] in WITHOUT_BODY:
             await self._app(scope, receive, send)
             return
         share = _Share(self)

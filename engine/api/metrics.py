@@ -73,6 +73,21 @@ class Metrics:
             ["source", "condition", "reason"],
             registry=self._registry,
         )
+        self._standing = Gauge(
+            "pinflow_source_condition_seconds",
+            "For how long a source has had its condition and reason",
+            ["source"],
+            registry=self._registry,
+        )
+        self._looked = Gauge(
+            "pinflow_source_checked_seconds",
+            "How long ago a daemon ended a look at a source",
+            ["source"],
+            registry=self._registry,
+        )
+        self._watched = Gauge(
+            "pinflow_source_watched", "1 if a daemon watches a source", ["source"], registry=self._registry
+        )
 
     def seen(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request. `route` is the template: a path would make a series of every id."""
@@ -83,11 +98,16 @@ class Metrics:
         """The text that Prometheus reads."""
         self._webhooks.counts = webhooks.counts
         self._runs.clear()
-        self._sources.clear()
+        for gauge in (self._sources, self._standing, self._looked, self._watched):
+            gauge.clear()
         for status, count in figures.open_runs.items():
             self._runs.labels(status).set(count)
-        for source, condition, reason in figures.sources:
-            self._sources.labels(source, condition, reason).set(1)
+        for source in figures.sources:
+            self._sources.labels(source.name, source.condition, source.reason).set(1)
+            self._standing.labels(source.name).set(source.seconds)
+            self._watched.labels(source.name).set(source.watched)
+            if source.checked is not None:
+                self._looked.labels(source.name).set(source.checked)
         self._approvals.set(figures.pending_approvals)
         for state in ("waiting", "parked"):
             self._outbox.labels(state).set(figures.outbox[state])

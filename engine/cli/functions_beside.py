@@ -1,43 +1,62 @@
-"""The folder `functions/` beside definitions on disk, as the check of their calls wants it."""
+"""The folder `functions/` beside definitions on disk, as the checks of their calls and of its lock want it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from engine.dsl.bundle import MAX_BYTES
-from engine.dsl.check_functions import ACTIVITY, check_functions
+from engine.dsl.check_functions import (
+    ACTIVITY,
+    PACKAGES,
+    Functions,
+    allowed_packages,
+    check_functions,
+    names_of,
+)
 from engine.dsl.checking import Checked
 from engine.dsl.definition_files import FUNCTIONS
-from engine.errors import Problem
+from engine.dsl.function_lock import FILES, check_lock
+from engine.errors import Misconfigured, Problem
+
+_MAX_FILE = 8 * 1024 * 1024
 
 
-def function_problems(checked: Checked, text: bytes, path: str, source: str, shown: str) -> list[Problem]:
-    """What is wrong with the calls of a definition that is right otherwise; nothing if there is no such folder."""
+def function_problems(
+    checked: Checked, text: bytes, path: str, source: str, shown: str
+) -> tuple[str, list[Problem]]:
+    """The folder that a definition's functions stand in, and what is wrong with its calls; "" and nothing without any.
+
+    A file that stands alone, with no such folder above it, is not judged: it may be on its way to one.
+    """
     if checked.compiled is None or ACTIVITY.encode() not in text:
-        return []
+        return "", []
     folder = _folder(path, source)
     if not folder:
-        return []
+        return "", []
+    return folder, check_functions(checked.compiled, text, shown, _functions(folder))
 
-    def read(file: str) -> bytes:
-        with open(os.path.join(folder, file), "rb") as opened:
-            return opened.read(MAX_BYTES)
 
-    try:
-        return check_functions(checked.compiled, text, shown, _modules(folder), read)
-    except OSError:
-        return []  # it went while we looked
+def lock_problems(folder: str) -> list[Problem]:
+    """What is wrong with what a folder `functions/` says of packages."""
+    files = {}
+    for name in FILES:
+        try:
+            files[name] = _read(os.path.join(folder, name))
+        except OSError:
+            continue  # it has no such file
+    return check_lock(files, folder.replace(os.sep, "/"))
 
 
 def _folder(path: str, source: str) -> str:
-    """That of the source, or of the nearest folder above a file that stands alone; "" if there is none."""
-    at = source or os.path.dirname(path) or "."
-    for each in (at,) if source else _upwards(os.path.abspath(at)):
+    """That of the source, or the nearest above a file that stands alone; "" if there is none."""
+    if source:
+        return os.path.join(source, FUNCTIONS)
+    above = os.path.dirname(path) or "."
+    for each in _upwards(os.path.abspath(above)):
         candidate = os.path.join(each, FUNCTIONS)
         if os.path.isdir(candidate):
-            return candidate
+            return os.path.relpath(candidate) if not os.path.isabs(path) else candidate
         if os.path.exists(os.path.join(each, ".git")):
             break
     return ""
@@ -53,11 +72,31 @@ def _upwards(folder: str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=16)
-def _modules(folder: str) -> frozenset[str]:
-    found = set()
+def _functions(folder: str) -> Functions:
+    paths = set()
     for place, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(place, name)
             if name.endswith(".py") and os.path.isfile(path):
-                found.add(os.path.relpath(path, folder).replace(os.sep, "/"))
-    return frozenset(found)
+                paths.add(os.path.relpath(path, folder).replace(os.sep, "/"))
+
+    @cache
+    def names_in(file: str) -> frozenset[str] | None:
+        try:
+            return names_of(_read(os.path.join(folder, file)))
+        except OSError:
+            return None  # it went while we looked
+
+    return Functions(frozenset(paths), names_in, _packages())
+
+
+def _packages() -> frozenset[str]:
+    try:
+        return allowed_packages(os.environ)
+    except ValueError as error:
+        raise Misconfigured(f"{PACKAGES}: {error}", hint='a list of names, as JSON: ["acme"]') from error
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as opened:
+        return opened.read(_MAX_FILE)

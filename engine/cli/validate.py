@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from engine.cli import shares
@@ -24,9 +25,12 @@ server and no network, and is what the sync daemon does with a commit.
 
 A folder stands for all definitions in it: files *.yaml and *.yml, subfolders too, but for `functions/`, hidden files
 and *.test.yaml. Of a folder it is also checked what its definitions say of each other: that children are there, and that
-their inputs fit. Where `functions/` stands beside a definition, the functions that it calls must be in it.
+their inputs fit. The functions that definitions call must stand in `functions/` beside them, or belong to an installed
+package that PINFLOW_FUNCTION_PACKAGES names; a lock in it must name one version of each package. A changed file of
+`functions/` stands for the definitions beside it that call functions.
 """
 DEFAULT_FOLDER = "workflows"
+_CALLS_FUNCTIONS = b"python_function"
 
 Check = Callable[[bytes, str], Checked]
 """From a file's text and its name in problems to what there is to say of it."""
@@ -69,31 +73,45 @@ def inspect(paths: list[str], check_one: Check) -> Report:
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        could_be_read, name, faults, starts = next(looks)
+        could_be_read, name, faults, starts, functions = next(looks)
         problems.extend(Problem(**fault) for fault in faults)
         if name and (twice := names.add(found.source, name, found.shown, found.path)):
             problems.append(twice)
         if could_be_read:
-            looked.append(_Looked(found, name, bool(faults), starts))
+            looked.append(_Looked(found, name, bool(faults), starts, functions))
+    problems += _of_locks(looked)
     problems += _between(looked, check_one)
     return Report(len(looked), problems)
 
 
-def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, Any]], list[str]]:
-    """Whether a file could be read, the workflow's name, the problems as JSON, and the workflows that it starts."""
+def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, Any]], list[str], str]:
+    """Whether a file could be read, the workflow's name, the problems as JSON, the workflows that it starts, and the
+    folder of the functions that it calls."""
     try:
         text = _read(found.path)
     except OSError as error:
         unreadable = Problem(codes.UNREADABLE, f"cannot be read: {error.strerror}", found.shown)
-        return False, "", [unreadable.to_json()], []
+        return False, "", [unreadable.to_json()], [], ""
     checked = check_one(text, found.shown)
     starts = [call["workflow"] for call in (checked.compiled or {}).get("calls", ())]
-    problems = list(checked.problems)
-    if b"python_function" in text:
+    problems, functions = list(checked.problems), ""
+    if _CALLS_FUNCTIONS in text:
         from engine.cli.functions_beside import function_problems
 
-        problems += function_problems(checked, text, found.path, found.source, found.shown)
-    return True, checked.name, [fault.to_json() for fault in problems], starts
+        functions, more = function_problems(checked, text, found.path, found.source, found.shown)
+        problems += more
+    return True, checked.name, [fault.to_json() for fault in problems], starts, functions
+
+
+def _of_locks(looked: list[_Looked]) -> list[Problem]:
+    """What is wrong with the locks of the folders `functions/` of the sources, and of those that are called."""
+    folders = [each.functions or os.path.join(each.found.source, FUNCTIONS) for each in looked if each.asks]
+    problems: list[Problem] = []
+    for folder in dict.fromkeys(each for each in folders if os.path.isdir(each)):
+        from engine.cli.functions_beside import lock_problems
+
+        problems += lock_problems(folder)
+    return problems
 
 
 def _between(looked: list[_Looked], check_one: Check) -> list[Problem]:
@@ -142,6 +160,13 @@ class _Looked:
     name: str
     is_wrong: bool
     starts: list[str]
+    functions: str
+    """The folder of the functions that it calls, "" if it calls none."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether a folder `functions/` belongs to it: to a source as a whole, or because it calls functions."""
+        return bool(self.functions or self.found.source)
 
 
 def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:
@@ -153,7 +178,9 @@ def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:
                 yield Problem(codes.UNREADABLE, "no definitions in this folder", path)
         elif os.path.isfile(path):
             # A hook passes whatever changed; what is no definition is passed over.
-            found = [] if _is_passed_over(path) else [_Found(path, "")]
+            folder = _functions_around(path)
+            found = _callers(folder) if folder else [_Found(path, "")]
+            found = [] if path.endswith(TEST_SUFFIXES) else found
         else:
             yield Problem(
                 codes.UNREADABLE, "there is no such file or folder", path,
@@ -177,8 +204,26 @@ def _inside(folder: str) -> list[str]:
     return sorted(found)
 
 
-def _is_passed_over(path: str) -> bool:
-    return path.endswith(TEST_SUFFIXES) or FUNCTIONS in path.split(os.sep)[:-1]
+def _functions_around(path: str) -> str:
+    """The folder `functions/` that a file is in, "" if it is in none."""
+    above = os.path.dirname(path)
+    while above and os.path.basename(above) not in (FUNCTIONS, ""):
+        above = os.path.dirname(above)
+    return above if os.path.basename(above) == FUNCTIONS else ""
+
+
+@lru_cache(maxsize=16)
+def _callers(folder: str) -> list[_Found]:
+    """The definitions beside a folder `functions/` that call functions."""
+    source = os.path.dirname(folder) or "."
+    found = []
+    for file in _inside(source):
+        try:
+            calls = _CALLS_FUNCTIONS in _read(file)
+        except OSError:
+            continue
+        found += [_Found(os.path.normpath(file), "")] if calls else []
+    return found
 
 
 @dataclass(slots=True)

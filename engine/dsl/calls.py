@@ -16,8 +16,12 @@ from engine.dsl.structure import closest
 from engine.dsl.templates import expressions_in
 from engine.errors import Problem
 
-_FOLLOWED = ("same", "latest")
-"""Refs that may lead back: an older commit, which is named by its SHA, cannot call a newer one."""
+_WHERE = {
+    "same": "a child of `ref: same` stands in the same source, at the same commit",
+    "latest": "a child of `ref: latest` is what is live in the same source",
+}
+_FOLLOWED = tuple(_WHERE)
+"""Refs that lead to what is live together, and may lead back: a commit that is named by its SHA calls nothing newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,14 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class Misfit:
+    """A problem, and the names of the workflows that it lies between: the caller first."""
+
+    problem: Problem
+    between: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     """One task that starts a child: `targets` are the names, each with where it stands in the definition."""
 
@@ -53,24 +65,31 @@ def check_calls(definitions: Iterable[Definition], wrong: Collection[str] = ()) 
     Each problem stands in the caller's file.  `wrong` are the names of those that have faults of their own: they are
     there, and nothing else is known of them.
     """
+    return [each.problem for each in find_misfits(definitions, wrong)]
+
+
+def find_misfits(definitions: Iterable[Definition], wrong: Collection[str] = ()) -> list[Misfit]:
+    """The same, with the names that each problem is about."""
     by_name: dict[str, Definition] = {}
     for definition in definitions:
         by_name.setdefault(definition.name, definition)
     callers = {
         name: tuple(_calls(found.compiled)) for name, found in by_name.items() if "calls" in found.compiled
     }
-    problems: list[Problem] = []
+    found: list[Misfit] = []
     for name in sorted(callers):
         place = _Place(by_name[name])
         for call in callers[name]:
-            problems += _misfits(call, by_name, wrong, place)
+            found += (
+                Misfit(problem, (name, target)) for target, problem in _misfits(call, by_name, wrong, place)
+            )
     for trail in _cycles(callers):
         place = _Place(by_name[trail[0]])
         at = next(path for call in callers[trail[0]] for target, path in call.targets if target == trail[1])
         message = f"workflows start each other, without end: {shown(' -> '.join(trail), 300)}"
         hint = "break the circle, or repeat with `type: loop`"
-        problems.append(place.problem(codes.CALL_CYCLE, message, at, hint=hint))
-    return sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.column))
+        found.append(Misfit(place.problem(codes.CALL_CYCLE, message, at, hint=hint), tuple(trail[:-1])))
+    return sorted(dict.fromkeys(found), key=lambda m: (m.problem.file, m.problem.line, m.problem.column))
 
 
 class _Place:
@@ -92,26 +111,22 @@ class _Place:
 
 def _misfits(
     call: _Call, by_name: Mapping[str, Definition], wrong: Collection[str], place: _Place
-) -> Iterator[Problem]:
-    if call.ref != "same":
+) -> Iterator[tuple[str, Problem]]:
+    if call.ref not in _FOLLOWED:
         return  # another commit has its own answer, when the root run starts
     for target, at in call.targets:
         child = by_name.get(target)
         if child is None and target in wrong:
             continue
         if child is None:
-            hint = (
-                closest(target, sorted(by_name))
-                or "a child of `ref: same` stands in the same source, at the same commit"
-            )
-            yield place.problem(codes.CALL, f"there is no workflow `{shown(target)}`", at, hint=hint)
+            hint = closest(target, sorted(by_name)) or _WHERE[call.ref]
+            yield target, place.problem(codes.CALL, f"there is no workflow `{shown(target)}`", at, hint=hint)
             continue
         given = {name: _written(value) for name, value in call.task["inputs"].items()}
         for each in misfits(child.compiled["inputs"], given):
             where = (*call.path, "inputs", *each.path) if each.path else (*call.path, "workflow")
-            yield place.problem(
-                codes.CALL, f"`{target}`: {each.message}", where, hint=each.hint, key=each.key
-            )
+            message = f"`{target}`: {each.message}"
+            yield target, place.problem(codes.CALL, message, where, hint=each.hint, key=each.key)
 
 
 def _written(value: Any) -> Any:

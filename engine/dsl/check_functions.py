@@ -1,13 +1,14 @@
-"""Whether the functions that a definition calls stand in `functions/`: read as syntax, nothing is imported.
+"""Whether the functions that a definition calls are there: modules are read as syntax, nothing is imported.
 
-What belongs to no module of the folder may be an installed package's, which only the worker knows; it is passed over
-unless it looks like a slip of the pen.
+A module stands in `functions/`, or it belongs to an installed package that the operator allows.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from engine.dsl import codes, loader
@@ -17,24 +18,92 @@ from engine.dsl.structure import closest
 from engine.errors import Problem
 
 ACTIVITY = "python_function"
+PACKAGES = "PINFLOW_FUNCTION_PACKAGES"
+"""The setting that names the installed packages whose functions may be called."""
+_MAX_MODULE = 1024 * 1024
+"""Bytes of a module that is read; of a larger one nothing is said."""
 
-Read = Callable[[str], bytes]
-"""The content of a file of the folder, by its path in it."""
+Names = Callable[[str], "frozenset[str] | None"]
+"""From a module's file to the names that it has once it is imported; None if syntax alone does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The folder `functions/` as definitions see it: its files, and the names of the modules that they ask for.
+
+    `packages` are installed ones that may be called as well.
+    """
+
+    paths: frozenset[str]
+    names: Names
+    packages: frozenset[str] = frozenset()
+
+    def module_of(self, function: str) -> str | None:
+        """The file of the module that `function` is in; None if it is not in the folder."""
+        module = function.partition(":")[0]
+        if not has_module(self.paths, module):
+            return None
+        # As Python does, a package goes before a module of the same name.
+        path = module.replace(".", "/")
+        package = f"{path}/__init__.py"
+        return package if package in self.paths else f"{path}.py"
+
+    def fault(self, function: str) -> tuple[str, str] | None:
+        """What is wrong with a call of `function`: a message and a hint, None if there is nothing to say."""
+        module, _, name = function.partition(":")
+        file = self.module_of(function)
+        if file is None:
+            top = module.partition(".")[0]
+            if top in self.packages:
+                return None
+            hint = closest(top, self._tops()) or f"{PACKAGES} names installed packages that may be called"
+            return f"there is no module `{shown(module)}` in `functions/`", hint
+        names = self.names(file)
+        if names is None or name in names:
+            return None
+        return f"module `{shown(module)}` has no function `{shown(name)}`", closest(name, sorted(names))
+
+    def _tops(self) -> list[str]:
+        return sorted(
+            {each.partition("/")[0].removesuffix(".py") for each in self.paths if each.endswith(".py")}
+        )
 
 
 def check_functions(
-    compiled: Mapping[str, Any], text: bytes, file: str, paths: Collection[str], read: Read
+    compiled: Mapping[str, Any], text: bytes, file: str, functions: Functions
 ) -> list[Problem]:
-    """The problems of a definition's calls, given the `paths` of the files in its folder `functions/`."""
+    """The problems of a definition's calls."""
     faults = [
-        (fault, path)
-        for called, path in _called(compiled)
-        if (fault := _fault(called, paths, read)) is not None
+        (fault, path) for called, path in _called(compiled) if (fault := functions.fault(called)) is not None
     ]
     document = loader.load(text, file) if faults else None
     if not isinstance(document, loader.Document):
         return []
     return [document.problem(codes.FUNCTION, message, path, hint=hint) for (message, hint), path in faults]
+
+
+def functions_called(compiled: Mapping[str, Any]) -> list[str]:
+    """The functions that a definition calls, each once, at any depth and to undo."""
+    return list(dict.fromkeys(called for called, _ in _called(compiled)))
+
+
+def names_of(source: bytes) -> frozenset[str] | None:
+    """The names that a module has once it is imported, None if syntax alone does not tell."""
+    if len(source) > _MAX_MODULE:
+        return None
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None  # the attempt's own error says it better
+    return _names(tree)
+
+
+def allowed_packages(environment: Mapping[str, str]) -> frozenset[str]:
+    """The packages of the setting, for those who read no other. Raises `ValueError` if it is no list of names."""
+    found = json.loads(environment.get(PACKAGES) or "[]")
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError(f"{PACKAGES} is a list of names, as JSON")
+    return frozenset(found)
 
 
 def _called(compiled: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
@@ -55,34 +124,7 @@ def _called_in(tasks: Sequence[Mapping[str, Any]], at: Path) -> Iterator[tuple[s
                     yield called, (*place, "config", "function")
 
 
-def _fault(called: str, paths: Collection[str], read: Read) -> tuple[str, str] | None:
-    """A message and a hint, None if there is nothing to say."""
-    module, _, name = called.partition(":")
-    tops = sorted({path.partition("/")[0].removesuffix(".py") for path in paths if path.endswith(".py")})
-    if not has_module(paths, module):
-        hint = closest(module.partition(".")[0], tops)
-        if module.partition(".")[0] in tops or hint:
-            return f"there is no module `{shown(module)}` in `functions/`", hint
-        return None
-    names = _names(read(_file_of(module, paths)))
-    if names is None or name in names:
-        return None
-    return f"module `{shown(module)}` has no function `{shown(name)}`", closest(name, sorted(names))
-
-
-def _file_of(module: str, paths: Collection[str]) -> str:
-    # As Python does, a package goes before a module of the same name.
-    path = module.replace(".", "/")
-    package = f"{path}/__init__.py"
-    return package if package in paths else f"{path}.py"
-
-
-def _names(source: bytes) -> frozenset[str] | None:
-    """The names that a module has once it is imported, None if syntax alone does not tell."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None  # the attempt's own error says it better
+def _names(tree: ast.Module) -> frozenset[str] | None:
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

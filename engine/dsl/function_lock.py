@@ -11,9 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from engine.dsl import codes
+from engine.errors import Problem
+
 LOCK = "uv.lock"
 PROJECT = "pyproject.toml"
 REQUIREMENTS = "requirements.txt"
+FILES = (LOCK, PROJECT, REQUIREMENTS)
+"""What of `functions/` says something about packages."""
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _PINNED = re.compile(rf"{_NAME} ?(?:\[[A-Za-z0-9._, -]+\] ?)?===? ?[A-Za-z0-9][A-Za-z0-9.!+_-]*(?: ?;.*)?")
@@ -57,6 +62,16 @@ def find_lock(files: Mapping[str, bytes]) -> FunctionLock | None:
         return None
     text = files[REQUIREMENTS].decode("utf-8", errors="replace")
     return _lock(files, REQUIREMENTS) if check_pinned(text, REQUIREMENTS) else None
+
+
+def check_lock(files: Mapping[str, bytes], folder: str) -> list[Problem]:
+    """What keeps the packages from being installed, if anything. `folder` is how problems name `functions/`."""
+    try:
+        find_lock(files)
+    except LockError as error:
+        place = f"{folder}/{error.file}"
+        return [Problem(codes.FUNCTION_LOCK, error.reason, place, error.line, int(error.line > 0))]
+    return []
 
 
 def check_pinned(text: str, file: str) -> bool:

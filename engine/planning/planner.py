@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from engine.dsl import codes, loader
 from engine.dsl.activity_types import ActivityTypes
@@ -18,6 +18,8 @@ from engine.planning.plans import LEVELS, Change, DefinitionPlan, Plan
 from engine.planning.risks import RULES_BY_CODE, classify
 
 _EMPTY = b"{}"
+_Name: TypeAlias = tuple[str, str]
+"""The folder of a source, and the name of a definition in it."""
 _ORDER = ("invalid", "retired", "changed", "added", "moved", "rewritten")
 
 
@@ -26,13 +28,15 @@ class FileChange:
     """A definition file at the two ends of the range; None where it does not stand.
 
     `functions` are files below the source's `functions/` that differ: they change what the definition does, even
-    where its own text is the same at both ends.
+    where its own text is the same at both ends.  `source` is the folder of the source: in two of them the same name may
+    stand, as two workflows.
     """
 
     path: str
     old: bytes | None
     new: bytes | None
     functions: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +52,42 @@ def make_plan(
     files: Sequence[FileChange],
     *,
     types: ActivityTypes,
-    names: Mapping[str, str] | None = None,
+    names: Mapping[tuple[str, str], str] | None = None,
     problems: Sequence[Problem] = (),
 ) -> Plan:
     """The plan of `files`, which may leave out what is the same at both ends.
 
-    `names` are those of definitions that do not change, with the path of each: a name stands once. `problems` are
-    those that were found on the way here.
+    `names` are those of definitions that do not change (the source's folder and the name), with the path of each: a name
+    stands once in a source. `problems` are those that were found on the way here.
     """
     found = list(problems)
-    old: dict[str, _Side] = {}
-    new: dict[str, _Side] = {}
-    invalid: dict[str, DefinitionPlan] = {}
+    old: dict[_Name, _Side] = {}
+    new: dict[_Name, _Side] = {}
+    invalid: dict[_Name, DefinitionPlan] = {}
     for file in sorted(files, key=lambda each: each.path):
         before = _side(file.path, file.old)
         if before is not None and before.meaning.name:
-            old.setdefault(before.meaning.name, before)
+            old.setdefault((file.source, before.meaning.name), before)
         if file.new is None:
             continue
         checked = check(file.new, file.path, types)
         found += checked.problems
         if checked.problems:
             name = checked.name or (before.meaning.name if before else "")
-            invalid[name or file.path] = DefinitionPlan(name, "invalid", file.path)
+            invalid[file.source, name or file.path] = DefinitionPlan(name, "invalid", file.path)
             continue
         after = _side(file.path, file.new)
         assert after is not None
-        if (twice := _twice(after, new, names or {})) is not None:
+        known = (file.source, after.meaning.name)
+        if (
+            twice := _twice(after, new[known].path if known in new else (names or {}).get(known))
+        ) is not None:
             found.append(twice)
-        new.setdefault(after.meaning.name, after)
+        new.setdefault(known, after)
     functions = {file.path: file.functions for file in files if file.functions}
     plans = [*invalid.values()]
-    for name in sorted({*old, *new} - {*invalid}):
-        planned = _definition(name, old.get(name), new.get(name), functions)
+    for known in sorted({*old, *new} - {*invalid}):
+        planned = _definition(known[1], old.get(known), new.get(known), functions)
         plans += [planned] if planned else []
     plans.sort(key=lambda each: (LEVELS.index(each.level), _ORDER.index(each.change), each.name, each.path))
     return Plan(base, head, tuple(plans), tuple(found))
@@ -98,8 +105,7 @@ def _side(path: str, text: bytes | None) -> _Side | None:
     return None if found is None or text is None else _Side(path, text, found)
 
 
-def _twice(after: _Side, new: Mapping[str, _Side], names: Mapping[str, str]) -> Problem | None:
-    first = new[after.meaning.name].path if after.meaning.name in new else names.get(after.meaning.name)
+def _twice(after: _Side, first: str | None) -> Problem | None:
     if first is None or first == after.path:
         return None
     return after.meaning.document.problem(

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from engine.errors import InvalidInput, NotFound
 from engine.registry import closure
 from engine.registry import publish as publishing
 from engine.registry.closure import Closure
+from engine.registry.refs import ambiguous_ref
 from engine.registry.revisions import Cursor, Published, RevisionPlan
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
@@ -110,8 +112,7 @@ class WorkflowRegistry:
                 hint=await _latest_commits(connection, known),
             )
         if len(commits) > 1:
-            few = ", ".join(commit[:16] for commit in commits[:5])
-            raise InvalidInput(f"ref {ref} is ambiguous: {few}", hint="give more characters of the SHA")
+            raise ambiguous_ref(ref, commits)
         return await self._resolve_revision(connection, name, commits[0], known, revisions)
 
     async def _resolve_revision(
@@ -151,6 +152,14 @@ class WorkflowRegistry:
             self._compiled.popitem(last=False)
         return form
 
+    async def contents(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """The bytes of many digests, verified, by digest. Raises as `content` does."""
+        async with self._database.read() as connection:
+            found = await blobs.get_all(connection, digests)
+        for digest in digests:
+            _verify(digest, found.get(digest))
+        return found
+
     async def content(self, digest: str) -> bytes:
         """The bytes of this digest: a definition's text, a compiled form or a bundle, verified.
 
@@ -158,14 +167,7 @@ class WorkflowRegistry:
         """
         async with self._database.read() as connection:
             content = await blobs.get(connection, digest)
-        if content is None:
-            raise NotFound(f"no content with digest {digest}")
-        if blobs.digest_of(content) != digest:
-            # Not for the caller to mend: somebody or something has changed the table.
-            raise RuntimeError(
-                f"the stored content of {digest} has another digest: the database was tampered with"
-            )
-        return content
+        return _verify(digest, content)
 
     # --- lists ---------------------------------------------------------------------------------------------
 
@@ -220,7 +222,7 @@ class WorkflowRegistry:
         if not commits:
             raise NotFound(f"commit {ref[:80]} is no revision of a watched branch")
         if len(commits) > 1:
-            raise InvalidInput(f"ref {ref} is ambiguous: {', '.join(commit[:16] for commit in commits[:5])}")
+            raise ambiguous_ref(ref, commits)
         return str(commits[0])
 
     async def changes_of(self, sha: str) -> list[Record]:
@@ -241,6 +243,17 @@ class WorkflowRegistry:
                 known = [row["name"] for row in await sources.list_all(connection)]
                 raise NotFound(f"no source {source!r}", hint=f"there are: {', '.join(known) or 'none'}")
         return list(asked)
+
+
+def _verify(digest: str, content: bytes | None) -> bytes:
+    if content is None:
+        raise NotFound(f"no content with digest {digest}")
+    if blobs.digest_of(content) != digest:
+        # Not for the caller to mend: somebody or something has changed the table.
+        raise RuntimeError(
+            f"the stored content of {digest} has another digest: the database was tampered with"
+        )
+    return content
 
 
 def _only(found: list[Record], name: str) -> Record:
@@ -298,13 +311,17 @@ async def _unknown_name(connection: Connection, name: str, source: str) -> NotFo
             f"workflow {name} was retired by commit {str(row['retired_sha'])[:12]}",
             hint="run an older version of it with its commit SHA as ref",
         )
-    live = sorted({row["name"] for row in await registry.names(connection) if not row["retired"]})
+    if source and source not in (there := [row["name"] for row in await sources.list_all(connection)]):
+        return NotFound(f"no source {source[:80]!r}", hint=f"there are: {', '.join(there) or 'none'}")
+    wanted = f"{source}/{name}" if source else name
+    rows = await registry.names(connection)
+    live = sorted({row["name"] for row in rows if not row["retired"] and source in ("", row["source"])})
     close = difflib.get_close_matches(name, live, n=3)
     if close:
-        return NotFound(f"no workflow {name[:80]!r}", hint=f"did you mean {' or '.join(close)}?")
+        return NotFound(f"no workflow {wanted[:160]!r}", hint=f"did you mean {' or '.join(close)}?")
     some = ", ".join(live[:10]) + (", ..." if len(live) > 10 else "")
     return NotFound(
-        f"no workflow {name[:80]!r}", hint=f"there are: {some}" if live else "none is deployed yet"
+        f"no workflow {wanted[:160]!r}", hint=f"there are: {some}" if live else "none is deployed yet"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import LargeBinary, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -50,6 +50,17 @@ async def _put(
 ) -> None:
     parameters = {"kind": kind, "digests": digests, "contents": [contents[digest] for digest in digests]}
     await connection.execute(_PUT, parameters)
+
+
+_GET_ALL = text("SELECT digest, content FROM blobs WHERE digest = ANY(:digests)").bindparams(
+    bindparam("digests", type_=ARRAY(Text))
+)
+
+
+async def get_all(connection: AsyncConnection, digests: Sequence[str]) -> dict[str, bytes]:
+    """The contents of `digests` as they are stored, those that are there. The caller verifies them."""
+    rows = await connection.execute(_GET_ALL, {"digests": list(digests)})
+    return {row.digest: bytes(row.content) for row in rows}
 
 
 async def get(connection: AsyncConnection, digest: str) -> bytes | None:

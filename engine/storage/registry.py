@@ -134,7 +134,7 @@ async def list_live(
 
 _DEFINITIONS = text(
     """
-    SELECT s.id AS source_id, s.name AS source, d.path, d.live_version_id, r.sha AS retired_sha, r.registered_at AS retired_at
+    SELECT s.id AS source_id, s.name AS source, s.folder, d.path, d.live_version_id, r.sha AS retired_sha, r.registered_at AS retired_at
     FROM workflow_definitions d
     JOIN sources s ON s.id = d.source_id
     LEFT JOIN revisions r ON r.source_id = d.source_id AND r.seq = d.retired_seq
@@ -281,7 +281,8 @@ _LIVE_TOUCHED = text(_LIVE_OF_SOURCE + " AND (d.path = ANY(:paths) OR d.name = A
 _LIVE_CALLERS = text(
     _LIVE_OF_SOURCE
     + """ AND v.calls <> '[]' AND EXISTS (
-        SELECT FROM jsonb_array_elements(v.calls) c WHERE c ->> 'workflow' = ANY(:names)
+        SELECT FROM jsonb_array_elements(v.calls) c
+        WHERE c ->> 'workflow' = ANY(:names) AND c ->> 'ref' IN ('same', 'latest')
     ) ORDER BY d.name"""
 ).bindparams(bindparam("names", type_=ARRAY(Text)))
 _LIVE_FUNCTION_USERS = text(_LIVE_OF_SOURCE + " AND v.uses_functions ORDER BY d.name")
@@ -297,7 +298,7 @@ async def live_touched(
 
 
 async def live_callers(connection: AsyncConnection, source_id: int, names: Sequence[str]) -> list[Record]:
-    """Live definitions of a source that have a task which starts one of `names`."""
+    """Live definitions of a source that have a task which starts one of `names`, as it is live together with them."""
     return await many(connection, _LIVE_CALLERS, {"source_id": source_id, "names": list(names)})
 
 

@@ -56,7 +56,8 @@ async def ensure(
         )
     ).one_or_none()
     if found is None:
-        statement = insert(Source).values(name=name, folder=folder, **values)
+        unseen = {"reason": "NotLooked", "message": "it was declared a moment ago"}
+        statement = insert(Source).values(name=name, folder=folder, **unseen, **values)
         await connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
         return int((await connection.execute(select(Source.id).where(Source.name == name))).scalar_one())
     values |= {"folder": folder} if found.live_seq == 0 else {}

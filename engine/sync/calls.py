@@ -10,8 +10,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-from engine.dsl.calls import Definition, check_calls
-from engine.errors import Problem
+from engine.dsl.calls import Definition, Misfit, find_misfits
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.storage import registry
 from engine.storage.database import Connection, Database
@@ -19,13 +18,13 @@ from engine.storage.rows import Record
 from engine.sync.plan import CheckedFile
 
 
-async def problems(
+async def misfits(
     database: Database,
     definitions: WorkflowRegistry,
     source_id: int,
     files: Sequence[CheckedFile],
     retires: Sequence[str],
-) -> tuple[Problem, ...]:
+) -> tuple[Misfit, ...]:
     """What does not fit, each in the caller's file. `files` are new or changed, and without problems of their own."""
     changed = {file.content.name: file for file in files}
     gone = {*changed, *retires}
@@ -42,7 +41,7 @@ async def problems(
         return ()
     together = [_new(changed[name]) for name in sorted(involved)]
     together += [await _live(definitions, live[name]) for name in sorted(live)]
-    return tuple(await asyncio.to_thread(check_calls, together))
+    return tuple(await asyncio.to_thread(find_misfits, together))
 
 
 async def _reached(

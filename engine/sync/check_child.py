@@ -1,8 +1,9 @@
-"""The child process that parses and validates definitions: a hostile file can end it, and nothing else.
+"""The child process that reads definitions and modules of functions: a hostile file can end it, and nothing else.
 
 It speaks on its stdin and stdout, one answer for each question, in order:
-- question: lengths and a flag (see `check_frames`), the file's path (UTF-8), its text;
-- answer: lengths, a JSON head (see `_answer`), the compiled definition (empty if there are problems).
+- question: what it is about, lengths and a flag (see `check_frames`), the file's path (UTF-8), its text;
+- answer: lengths, a JSON head (see `_answer`), the compiled definition (empty if there are problems); of a module of
+  functions, the names that it has.
 Before the first question it answers once with an empty head: it is ready.
 """
 
@@ -15,9 +16,10 @@ import sys
 from typing import IO, Any
 
 from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.check_functions import functions_called, names_of
 from engine.dsl.checking import check
 from engine.errors import Problem
-from engine.sync.check_frames import ANSWER, QUESTION
+from engine.sync.check_frames import ANSWER, MODULE, QUESTION
 from engine.sync.problems import CHECK_FAILED
 
 _MEMORY = 1536 * 1024 * 1024
@@ -57,9 +59,10 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     _send(answers, {}, b"")
     answers.flush()
     while header := questions.read(QUESTION.size):
-        name_length, text_length, waited_for = QUESTION.unpack(header)
+        kind, name_length, text_length, waited_for = QUESTION.unpack(header)
         file = questions.read(name_length).decode("utf-8")
-        _send(answers, *_answer(file, questions.read(text_length), types))
+        text = questions.read(text_length)
+        _send(answers, *(_module(text) if kind == MODULE else _answer(file, text, types)))
         if waited_for:
             answers.flush()
 
@@ -79,6 +82,11 @@ def _answer(file: str, text: bytes, types: ActivityTypes) -> tuple[dict[str, Any
     except Exception as error:  # a fault of ours must not stop the other files (promise P9)
         message = f"the checker failed on this file: {type(error).__name__}: {str(error)[:300]}"
         return _head(None, [Problem(code=CHECK_FAILED, message=message, file=file).to_json()]), b""
+
+
+def _module(text: bytes) -> tuple[dict[str, Any], bytes]:
+    names = names_of(text)
+    return {"names": None if names is None else sorted(names)}, b""
 
 
 def canonical(compiled: Any) -> bytes:
@@ -101,6 +109,7 @@ def _facts(compiled: dict[str, Any]) -> dict[str, Any]:
     """What the registry keeps of a definition besides its bytes."""
     return {
         "uses_functions": _uses_functions(compiled),
+        "functions": functions_called(compiled),
         "calls": compiled.get("calls", []),
         "triggers": [_times(trigger) for trigger in compiled.get("triggers", [])],
     }

@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import Problem
-from engine.sync.check_frames import ANSWER, QUESTION
+from engine.sync.check_frames import ANSWER, DEFINITION, MODULE, QUESTION
 from engine.sync.problems import CHECK_CRASHED
 
 # -P: a folder named `engine` where the daemon happens to be started is not ours.
@@ -30,10 +30,11 @@ _MAX_CULPRITS = 3
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A definition to be checked."""
+    """A definition to be checked, or (by `kind`) a module of functions whose names are asked for."""
 
     path: str
     text: bytes
+    kind: bytes = DEFINITION
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,26 @@ class Answer:
     description: str = ""
     labels: dict[str, Any] | None = None
     uses_functions: bool = False
+    functions: list[str] = field(default_factory=list)
+    """The functions that it calls."""
     calls: list[dict[str, str]] = field(default_factory=list)
     triggers: list[dict[str, Any]] = field(default_factory=list)
     compiled: bytes = b""
+    names: list[str] | None = None
+    """Of a module: the names that it has, None if that cannot be told."""
     problems: tuple[Problem, ...] = ()
 
 
 class Checker:
-    """One or two child processes for all sources of a daemon; they take turns batch by batch."""
+    """One or two child processes for all sources of a daemon; they take turns batch by batch.
 
-    def __init__(self, processes: int = 2, command: Sequence[str] = COMMAND) -> None:
+    `packages` are installed ones whose functions the operator allows definitions to call.
+    """
+
+    def __init__(
+        self, processes: int = 2, command: Sequence[str] = COMMAND, packages: Collection[str] = ()
+    ) -> None:
+        self.packages = frozenset(packages)
         self._children = [_Child(command) for _ in range(max(1, processes))]
 
     async def warm(self, *, every: bool = False) -> None:
@@ -83,6 +94,11 @@ class Checker:
             for child in children:
                 group.create_task(work(child))
         return [answer for start in sorted(answers) for answer in answers[start]]
+
+    async def names(self, modules: Mapping[str, bytes]) -> dict[str, Answer]:
+        """What each module of functions (by its path) is said to have."""
+        answers = await self.check([Question(path, text, MODULE) for path, text in sorted(modules.items())])
+        return {answer.path: answer for answer in answers}
 
     async def aclose(self) -> None:
         """End the children."""
@@ -210,7 +226,7 @@ def _framed(group: Sequence[Question]) -> Iterator[bytes]:
     """Questions as they are sent; the answers wait for the last."""
     for question in group:
         path = question.path.encode("utf-8")
-        yield QUESTION.pack(len(path), len(question.text), question is group[-1])
+        yield QUESTION.pack(question.kind, len(path), len(question.text), question is group[-1])
         yield path
         yield question.text
 

@@ -28,6 +28,7 @@ from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared, read_declarations
 from engine.sync.fleet import Fleet
+from engine.sync.git_source import Limits, require_git
 from engine.sync.git_urls import parse_remote
 from engine.sync.mirror import short_branch
 from engine.sync.proposer import Proposer
@@ -38,6 +39,7 @@ _log = structlog.get_logger(__name__)
 # Seconds between two looks for what was asked and not heard, and at the sources file.
 _REQUESTS_EVERY = 1.0
 _FILE_EVERY = 2.0
+_MB = 1024 * 1024
 
 
 async def run_sync(settings: Settings) -> None:
@@ -56,6 +58,7 @@ async def run_sync(settings: Settings) -> None:
 
 async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     """Sync all sources until `stop` is set. For a process with several parts, and for tests."""
+    require_git()
     _check_folder(settings.data_dir)
     declared = _Declared(settings)
     if not declared.now.sources and not declared.now.includes:
@@ -65,9 +68,10 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
         # forges' messages holds one more each.
         database = Database(settings.database_url, pool_size=12)
         stack.push_async_callback(database.aclose)
-        checker = Checker(processes=min(2, os.cpu_count() or 1))
+        checker = Checker(processes=min(2, os.cpu_count() or 1), packages=settings.function_packages)
         stack.push_async_callback(checker.aclose)
-        fleet = Fleet(settings.data_dir, database, checker)
+        limits = Limits(settings.git_mb * _MB, settings.git_memory_mb * _MB)
+        fleet = Fleet(settings.data_dir, database, checker, limits)
         stack.push_async_callback(fleet.aclose)
         await fleet.apply(declared.now)
         reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)

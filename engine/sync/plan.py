@@ -39,6 +39,8 @@ class CheckedFile:
 
     content: VersionContent
     problems: tuple[Problem, ...] = ()
+    functions: tuple[str, ...] = ()
+    """The functions that it calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +159,17 @@ def decide(
     function_users: Sequence[LiveDefinition] = (),
     isolated: bool = False,
     others: Sequence[Problem] = (),
+    kept: Sequence[Problem] = (),
 ) -> Decision:
     """What a commit does to a source.
 
     `files` are the new and changed definition files, `removed` the paths that lost theirs; `live` holds at least the
     live definitions at any of these paths or with any of the files' names.  `bundle_digest` is that of the commit's
     functions; if they changed, `function_users` are all live definitions that call them.  If `isolated`, a file with a
-    problem keeps its last good version; `others` are problems that concern no definition.
+    problem keeps its last good version; `others` are problems that concern no definition, `kept` those of what the
+    commit leaves alone, which then stays as it is.
     """
-    found = [*others, *(problem for file in files for problem in file.problems)]
+    found = [*others, *kept, *(problem for file in files for problem in file.problems)]
     found += _duplicates(files, [*removed, *(problem.file for problem in others)], live)
     if found and not isolated:
         return Decision(problems=_sorted(found))
@@ -174,9 +178,9 @@ def decide(
     names = {file.content.name for file in good}
     touched = {file.content.path for file in files} | set(removed)
     gone = [each for each in live if each.path in touched and each.name not in names]
-    kept = _kept(gone, files, bad)
-    found += [_not_retired(each, path) for each, path in kept if each.path not in bad]
-    keeps = {each.name for each, _ in kept} | {each.name for each in live if each.path in bad}
+    unsure = _unsure(gone, files, bad)
+    found += [_not_retired(each, path) for each, path in unsure if each.path not in bad]
+    keeps = {each.name for each, _ in unsure} | {each.name for each in live if each.path in bad}
     retires = tuple(sorted(each.name for each in gone if each.name not in keeps))
     deploys = [_with_bundle(file.content, bundle_digest) for file in good]
     deploys += [
@@ -204,7 +208,7 @@ def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
 
 
-def _kept(
+def _unsure(
     gone: Iterable[LiveDefinition], files: Sequence[CheckedFile], bad: Collection[str]
 ) -> list[tuple[LiveDefinition, str]]:
     """Which of the definitions that lost their place stay, and the bad file that they may stand in.

@@ -40,7 +40,7 @@ MEANINGS: dict[str, str] = {
     UNTRUSTED: "A commit has no signature of a key that the source trusts.",
     SIGNER_NEEDED: "A rule reserves what the commit changes for the signers of a group.",
     TRUST_BROKEN: "The operator's files of keys cannot be read, so no signature can be judged.",
-    NOT_RETIRED: "A definition's file is gone, but it may have moved to a file that has a problem; it stays live (`mode: isolated`).",
+    NOT_RETIRED: "A definition's file is gone, but it may have moved to a file that has a problem, or another that stays as it is calls it; it stays live (`mode: isolated`).",
     REFUSED: "The registry could not take the commit, twice, by a fault of ours. Later commits are looked at. Please report it.",
     SOURCES_FILE: "A list of sources has a fault. The last good list stays in force.",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from engine.dsl import bundle as bundles
 from engine.errors import Problem
+from engine.forge.pull_requests import subject_of
 from engine.registry.revisions import Author, Bundle, Commit, Cursor, LiveDefinition
 from engine.sync import plan
 from engine.sync import problems as codes
@@ -112,11 +113,13 @@ def read_commit(
     live: Sequence[LiveDefinition] | None,
     carried: Collection[str] = (),
     *,
+    functions: bool = False,
     isolated: bool = False,
 ) -> CommitReading:
     """Read a commit and compare it with the live tree, or with all `live` definitions where these are given.
 
-    `carried` are paths that had problems in the live revision: they are read again although they are the same.
+    `carried` are paths that had problems in the live revision: they are read again although they are the same, and
+    with `functions` the functions are.
     """
     found = reader.commit(sha)
     entry = reader.folder(found, folder)
@@ -137,6 +140,7 @@ def read_commit(
         problem = Problem(code=codes.TOO_MANY_FILES, message=f"the folder holds {error}", file=folder)
         return CommitReading(commit, plan.TreeChanges(), {}, bundle, confirmed, (problem,))
     changes = _with_carried(reader, changes, found, carried)
+    changes = replace(changes, functions=changes.functions or functions)
     texts = _texts(reader, changes)
     if texts is None:
         message = f"the new and changed files have more than {MAX_TEXTS} bytes"
@@ -178,17 +182,19 @@ def touched_paths(found: CommitReading, folder: str) -> set[str]:
 def with_authors(
     mirror: Mirror, reader: Reader, commit: Commit, cursor: Cursor, *, history_rewritten: bool
 ) -> Commit:
-    """The commit with the authors of all that it brought, where that is more than itself.
+    """The commit with the authors of all that it brought, where these are more than its own author.
 
     A merge brings what its first parent lacks; one of somebody who pulled and pushed, what the live revision lacks; and
     one that mends a rejected commit, that commit.
     """
-    parents = reader.commit(commit.sha).parents
+    itself = reader.commit(commit.sha)
+    parents = itself.parents
     base = "" if history_rewritten or cursor.live_sha == commit.sha else cursor.live_sha
     base = base or commit.parent_sha
     if not parents or parents == (base,):
-        return commit
-    found = reader.authors(mirror.brought(base, commit.sha), MAX_AUTHORS)
+        found = list(itself.authors[:MAX_AUTHORS]) if len(itself.authors) > 1 else []
+    else:
+        found = reader.authors(mirror.brought(base, commit.sha), MAX_AUTHORS)
     return replace(commit, authors=tuple(Author(name, email) for name, email in found))
 
 
@@ -201,7 +207,7 @@ def _commit(found: CommitObject, tree: str) -> Commit:
         author_email=found.author_email,
         committer=found.committer,
         committed_at=found.committed_at,
-        subject=found.subject,
+        subject=subject_of(found.subject, found.message),
     )
 
 

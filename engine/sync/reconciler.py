@@ -19,6 +19,7 @@ import structlog
 
 from engine import faults
 from engine.dsl import codes as dsl_codes
+from engine.dsl.calls import Misfit
 from engine.errors import Conflict, PinflowError, Problem, SourceError
 from engine.registry.revisions import (
     Bundle,
@@ -32,7 +33,7 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import SourceSettings
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
-from engine.sync import calls, conditions, plan, problems, reading
+from engine.sync import calls, conditions, functions, plan, problems, reading
 from engine.sync.checker import Answer, Checker, Question
 from engine.sync.declarations import Declared
 from engine.sync.git_reader import Reader
@@ -88,7 +89,7 @@ class Reconciler:
         self._registry = WorkflowRegistry(database)
         self._checker = checker
         rules = self.source.rules if isinstance(self.source, SourceSettings) else ()
-        self._judge = Judge(self.source.verify, rules, declared.trust, data_dir)
+        self._judge = Judge(self.source.verify, rules, declared.trust, data_dir, self.source.verify_from)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"git-{self.source.name}")
         self._declaration = " ".join(
             (shown_url(self.source.url), self.source.branch, self._folder, self.kind)
@@ -282,8 +283,8 @@ class Reconciler:
                 decision = self._keep_rules(found, decision, judged.signature, sha)
             if dropped and self._holds_rewritten():
                 decision = replace(decision, confirmed=True)
-        if sha == cursor.last_sha and await self._as_it_was(decision, cursor):
-            return cursor  # looked at once more, and it is as bad as it was
+        if sha == cursor.last_sha and await self._stays(decision, cursor):
+            return cursor
         commit = await self._in_thread(
             lambda: reading.with_authors(mirror, reader, commit, cursor, history_rewritten=rewritten)
         )
@@ -324,22 +325,35 @@ class Reconciler:
             folder=self._folder,
         )
 
-    async def _as_it_was(self, decision: plan.Decision, cursor: Cursor) -> bool:
-        """Whether a second look at the last revision's commit found what the first one found."""
-        if not decision.problems or decision.partial is (cursor.last_status == "REJECTED"):
+    async def _stays(self, decision: plan.Decision, cursor: Cursor) -> bool:
+        """Whether a second look at the last revision's commit changes nothing.
+
+        It is as bad as it was; or the operator asks for more than at the first look.  A commit that was taken is not
+        taken back by that, and one that has problems of its own does not become one that waits for somebody.
+        """
+        if not decision.problems:
             return False
         async with self._database.read() as connection:
             known = await registry.problems_of(connection, self._source_id, cursor.last_seq)
-        now = [(each.file, each.line, each.code, each.message) for each in decision.problems]
-        return sorted(map(_essence, now)) == sorted(
-            _essence((row["file"], row["line"], row["code"], row["message"])) for row in known
-        )
+        before = sorted((row["file"], row["line"], row["code"], row["message"]) for row in known)
+        now = sorted((each.file, each.line, each.code, each.message) for each in decision.problems)
+        if now == before and decision.partial is (cursor.last_status == "REGISTERED"):
+            return True
+        if cursor.retired or cursor.folder != self._folder:
+            return False
+        if cursor.last_status == "REGISTERED":
+            return not decision.partial
+        unread = {problem.code for problem in decision.problems} <= conditions.HELD_UNREAD
+        return unread and not any(row["code"] in conditions.HELD_BY for row in known)
 
     # --- who may ------------------------------------------------------------------------------------------------
 
     def _judge_signature(self, mirror: Mirror, sha: str, cursor: Cursor) -> Judgement:
         self._keys = self._judge.keys()
-        return self._judge.judge(mirror, sha, cursor)
+        here = cursor.folder == self._folder and not cursor.retired
+        # Pushed back to what is live: all of it was taken, and nothing more can come of it.
+        taken = here and sha == cursor.live_sha and not cursor.live_faulty
+        return self._judge.judge(mirror, sha, cursor, taken=taken)
 
     def _keep_rules(
         self, found: reading.CommitReading, decision: plan.Decision, signature: Signature, sha: str
@@ -374,10 +388,18 @@ class Reconciler:
         whole = any(code in _OF_ODD_ENTRIES for _, code in carried)
         if whole or await self._in_thread(lambda: reading.needs_listing(reader, cursor, self._folder)):
             live = await self._live(registry.live_all)
-        paths = {path for path, _ in carried if path}
+        again = {path for path, _ in carried if self._is_of_functions(path)}
+        paths = {path for path, _ in carried if path} - again
         found = await self._in_thread(
             lambda: reading.read_commit(
-                reader, sha, cursor, self._folder, live, paths, isolated=self._isolated
+                reader,
+                sha,
+                cursor,
+                self._folder,
+                live,
+                paths,
+                functions=bool(again),
+                isolated=self._isolated,
             )
         )
         files = await self._check(found)
@@ -403,8 +425,10 @@ class Reconciler:
         """What is wrong with the tree beyond single definitions; the functions are one thing, and never half of it."""
         if not self._isolated:
             return found.changes.problems
-        functions = plan.join(self._folder, f"{plan.FUNCTIONS}/")
-        return tuple(each for each in found.changes.problems if each.file.startswith(functions))
+        return tuple(each for each in found.changes.problems if self._is_of_functions(each.file))
+
+    def _is_of_functions(self, path: str) -> bool:
+        return path.startswith(plan.join(self._folder, f"{plan.FUNCTIONS}/"))
 
     async def _check(self, found: reading.CommitReading) -> list[plan.CheckedFile]:
         questions = [Question(path, text) for path, text in found.texts.items() if text is not None]
@@ -425,8 +449,17 @@ class Reconciler:
                 rows = await registry.live_touched(connection, self._source_id, paths=paths, names=names)
                 count = await registry.live_count(connection, self._source_id) if rows else 0
             live = await self._with_name_lines(reader, [_live(row) for row in rows], set(paths))
-        if found.bundle.digest != cursor.live_bundle:
+        if found.changes.functions:
             users = await self._live(registry.live_function_users)
+        judged = await functions.judge(
+            self._checker,
+            self._registry,
+            found.bundle,
+            plan.join(self._folder, plan.FUNCTIONS),
+            files,
+            [each for each in users if each.bundle_digest != found.bundle.digest],
+            paths,
+        )
         assert isinstance(self.source, SourceSettings)
         guard = plan.Guard(
             live=count,
@@ -440,36 +473,61 @@ class Reconciler:
             live=live,
             guard=guard,
             bundle_digest=found.bundle.digest,
-            function_users=users,
+            function_users=judged.users,
             isolated=self._isolated,
             others=found.changes.problems,
         )
-        return await self._decide_together(files, decide)
+        return await self._decide_together(judged.files, judged.problems, decide)
 
     async def _decide_together(
-        self, files: Sequence[plan.CheckedFile], decide: Callable[[Sequence[plan.CheckedFile]], plan.Decision]
+        self,
+        files: Sequence[plan.CheckedFile],
+        problems: Sequence[Problem],
+        decide: Callable[..., plan.Decision],
     ) -> plan.Decision:
         """Decide, and see whether what would then be live fits together.
 
-        Where bad files stand alone, one whose calls do not fit is bad as well, and then perhaps one that calls it.
-        What does not fit in a file that the commit leaves alone rejects the commit: no file of its own is to blame.
+        Where bad files stand alone, what does not fit is held back: the caller if the commit changes it, otherwise what
+        it calls. The rest is judged again without it, until all that would be live fits.
         """
+        kept = [*problems]
         while True:
-            decision = decide(files)
+            decision = decide(files, kept=kept)
             if decision.problems and not decision.partial:
                 return decision
             bad = {problem.file for problem in decision.problems}
             good = [file for file in files if file.content.path not in bad]
-            unfit = await calls.problems(
+            found = await calls.misfits(
                 self._database, self._registry, self._source_id, good, decision.retires
             )
+            unfit = [each for each in found if each.problem not in kept]
             if not unfit:
                 return decision
-            if not self._isolated or not {each.file for each in unfit} <= {
-                each.content.path for each in good
-            }:
-                return plan.Decision(problems=unfit)
-            files = [_with_problems(file, unfit) for file in files]
+            if not self._isolated:
+                return plan.Decision(problems=tuple(each.problem for each in unfit))
+            held = await self._held_back(unfit, good, decision.retires)
+            paths = {file.content.path for file in good}
+            files = [_with_problems(file, held) for file in files]
+            kept += [problem for problem in held if problem.file not in paths]
+
+    async def _held_back(
+        self, unfit: Sequence[Misfit], good: Sequence[plan.CheckedFile], retires: Sequence[str]
+    ) -> list[Problem]:
+        """The problems of what is held back so that the others fit; of what the commit changes nothing of, as it is."""
+        paths = {file.content.path for file in good}
+        changed = {file.content.name: file.content for file in good}
+        async with self._database.read() as connection:
+            rows = await registry.live_touched(connection, self._source_id, paths=[], names=retires)
+        gone = {row["name"]: row["path"] for row in rows}
+        held: list[Problem] = []
+        for each in unfit:
+            if each.problem.file in paths:
+                held.append(each.problem)
+                continue
+            blamed = [_needed_as_it_was(each, changed[name]) for name in each.between if name in changed]
+            blamed += [_needed(each, name, gone[name]) for name in each.between if name in gone]
+            held += blamed or [each.problem]
+        return list(dict.fromkeys(held))
 
     async def _with_name_lines(
         self, reader: Reader, live: list[LiveDefinition], changed: set[str]
@@ -559,13 +617,37 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
         text=text,
         compiled=answer.compiled,
     )
-    return plan.CheckedFile(content, answer.problems)
+    return plan.CheckedFile(content, answer.problems, tuple(answer.functions))
 
 
-def _essence(problem: tuple[str, int, str, str]) -> tuple[str, int, str, str]:
-    """What tells one problem from another: of what holds a commit, the words may differ from look to look."""
-    file, line, code, message = problem
-    return file, line, code, "" if code in conditions.HELD_BY else message
+def _needed_as_it_was(misfit: Misfit, content: VersionContent) -> Problem:
+    """A changed definition is held back for a caller that stays as it is."""
+    return Problem(
+        code=misfit.problem.code,
+        message=f"{content.name} keeps its last good version: {_as_told(misfit)}",
+        file=content.path,
+        line=plan.name_line(content.text),
+        column=1,
+        path="name",
+        hint="change both in one commit",
+    )
+
+
+def _needed(misfit: Misfit, name: str, path: str) -> Problem:
+    """A definition whose file is gone stays for a caller that stays."""
+    return Problem(
+        code=problems.NOT_RETIRED,
+        message=f"workflow {name} stays live: {_as_told(misfit)}",
+        file=path,
+        hint="change what calls it in the same commit",
+    )
+
+
+def _as_told(misfit: Misfit) -> str:
+    found = misfit.problem
+    return (
+        f"{misfit.between[0]} calls it as it was ({found.file}:{found.line}:{found.column}: {found.message})"
+    )
 
 
 def _with_problems(file: plan.CheckedFile, found: Sequence[Problem]) -> plan.CheckedFile:
@@ -618,7 +700,16 @@ def _count(rows: Sequence[dict[str, Any]]) -> str:
 
 def shown_settings(declared: Declared) -> dict[str, Any]:
     """What of a source's settings is of use to people who look at it. Nothing in it is a secret."""
-    keys = ("mode", "verify", "rewritten_history", "max_deletions", "max_deletions_percent", "rules")
+    keys = (
+        "mode",
+        "verify",
+        "verify_from",
+        "rewritten_history",
+        "max_deletions",
+        "max_deletions_percent",
+        "rules",
+    )
     source = declared.source.model_dump(mode="json")
     shown = {key: source[key] for key in keys if key in source}
+    shown = {key: value for key, value in shown.items() if key != "verify_from" or value}
     return shown | ({"included_from": declared.included_from} if declared.included_from else {})

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from engine.sync.checker import Checker
 from tests.histories.play import Play
 from tests.support.postgres import running_postgres
 
+_TOLD_EVERY = 50
 BROKEN = Path(__file__).with_name("broken_once.txt")
 
 
@@ -30,20 +32,30 @@ def broken_once() -> list[int]:
 
 async def sweep(first: int, count: int) -> int:
     """Play `count` seeds; how many broke a rule."""
-    broken = 0
+    broken = kills = 0
+    began = time.monotonic()
     async with running_postgres() as postgres:
-        database = Database(await postgres.fresh_database())
+        url = await postgres.fresh_database()
+        database = Database(url)
         checker = Checker()
         try:
             for seed in range(first, first + count):
                 with tempfile.TemporaryDirectory(prefix="history-") as folder:
+                    play = Play(seed, database, url, checker, Path(folder))
                     try:
-                        await Play(seed, database, checker, Path(folder)).play()
+                        await play.play()
                     except Exception:
                         broken += 1
                         _keep(seed)
                         sys.stdout.write(f"seed {seed}:\n{traceback.format_exc(limit=-3)}\n")
-                        sys.stdout.flush()
+                    kills += play.kills
+                done = seed - first + 1
+                if done % _TOLD_EVERY == 0 or done == count:
+                    taken = time.monotonic() - began
+                    sys.stdout.write(
+                        f"{done} of {count}: {broken} broke a rule, {kills} kills, {taken:.0f} s\n"
+                    )
+                sys.stdout.flush()
         finally:
             await checker.aclose()
             await database.aclose()
@@ -64,7 +76,8 @@ def main() -> int:
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     broken = asyncio.run(sweep(options.first, options.count))
-    sys.stdout.write(f"{options.count} histories from seed {options.first} on, {broken} broke a rule\n")
+    last = options.first + options.count - 1
+    sys.stdout.write(f"{options.count} histories, seeds {options.first} to {last}: {broken} broke a rule\n")
     return min(broken, 100)
 
 

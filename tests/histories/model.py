@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-LIB = "workflows/functions/lib.py"
+FUNCTIONS = "workflows/functions/"
+LIB = f"{FUNCTIONS}lib.py"
+LOCK = f"{FUNCTIONS}requirements.txt"
 LINK = "LINK"
 MAX_DELETIONS = 2
 
@@ -104,29 +106,31 @@ class Model:
 
     def _judge(self, tree: Files) -> dict[str, tuple[Key, str]] | None:
         """What is live after a tree; None if it is rejected."""
-        files = {path: text for path, text in tree.items() if path != LIB and path.startswith("workflows/")}
-        functions = tree.get(LIB, "none")
+        files = {path: text for path, text in tree.items() if is_definition(path)}
+        functions = f"{tree.get(LIB)} with {tree.get(LOCK)}"
         names = {path: name_of(text) for path, text in files.items()}
         twice = {name for name, count in Counter(names.values()).items() if name and count > 1}
         unreadable = {path for path, text in files.items() if text != LINK and not names[path]}
         links = {path for path, text in files.items() if text == LINK}
         doubled = {path for path, name in names.items() if name in twice}
-        bad = unreadable | links | doubled
-        if bad and not self.isolated:
+        no_lock = ">=" in tree.get(LOCK, "")
+        callers = {path for path, text in files.items() if names[path] and "lib:run" in text}
+        without = callers if no_lock or "def run(" not in tree.get(LIB, "") else set()
+        bad = unreadable | links | doubled | without
+        if (bad or no_lock) and not self.isolated:
             return None
         good = {
             names[path]: ((names[path], files[path], functions if "lib:run" in files[path] else ""), path)
             for path in files.keys() - bad
         }
-        return good | self._kept(good, files, bad, unreadable, twice)
+        return good | self._kept(good, bad, unreadable, {names[path] for path in bad})
 
     def _kept(
         self,
         good: dict[str, tuple[Key, str]],
-        files: Files,
         bad: set[str],
         unreadable: set[str],
-        twice: set[str],
+        held: set[str],
     ) -> dict[str, tuple[Key, str]]:
         """What stays live although no good file holds it: nothing is retired on a guess."""
         lost = {name: entry for name, entry in self.live.items() if name not in good}
@@ -135,8 +139,13 @@ class Model:
         return {
             name: (key, path)
             for name, (key, path) in lost.items()
-            if path in bad or name in twice or strangers
+            if path in bad or name in held or strangers
         }
+
+
+def is_definition(path: str) -> bool:
+    """Whether a definition stands there, or what should be one."""
+    return path.startswith("workflows/") and not path.startswith(FUNCTIONS)
 
 
 def name_of(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from pathlib import Path
 from random import Random
 
@@ -19,9 +20,12 @@ from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.reconciler import Reconciler
 from tests.histories.model import MAX_DELETIONS, Model
+from tests.histories.one_pass import look_and_die
 from tests.histories.story import NAMES, Story
 
 _POINTS = ("sync.after_fetch", "publish.before_commit", "publish.after_commit")
+_KILLS = 1 / 40
+"""The part of the looks in which a process of its own is really killed; a new one costs a second."""
 _SOMEBODY = Caller("somebody", frozenset({"operator"}))
 Pins = dict[tuple[str, str], tuple[str, str, str]]
 """(name, commit) → digests of text, compiled form and functions."""
@@ -30,7 +34,10 @@ Pins = dict[tuple[str, str], tuple[str, str, str]]
 class Play:
     """One seed over one database."""
 
-    def __init__(self, seed: int, database: Database, checker: Checker, folder: Path) -> None:
+    def __init__(
+        self, seed: int, database: Database, database_url: str, checker: Checker, folder: Path
+    ) -> None:
+        self._database_url = database_url
         self._chance = Random(seed)
         self._database = database
         self._checker = checker
@@ -48,6 +55,8 @@ class Play:
         )
         self._daemons = [self._start(number) for number in range(2)]
         self._pins: Pins = {}
+        self.kills = 0
+        """Processes that were killed in the middle."""
 
     async def play(self) -> None:
         """All of it. Raises `AssertionError` where the registry is not what the model says."""
@@ -73,7 +82,9 @@ class Play:
         """A pass of one daemon or of both at once, or one that dies in the middle and then another."""
         number = self._chance.randrange(2)
         how = self._chance.random()
-        if how < 0.25:
+        if how < _KILLS:
+            await self._be_killed(number)
+        elif how < 0.25:
             await self._die(number)
         elif how < 0.5:
             await asyncio.gather(*(daemon.run_pass() for daemon in self._daemons))
@@ -88,6 +99,16 @@ class Play:
         finally:
             del os.environ["PINFLOW_FAULTS"]
         await self._daemons[number].aclose()
+        self._daemons[number] = self._start(number)
+
+    async def _be_killed(self, number: int) -> None:
+        """A process with this daemon's folder ends by SIGKILL, unless nothing leads it to the point."""
+        await self._daemons[number].aclose()
+        point = self._chance.choice(_POINTS)
+        code = await look_and_die(self._database_url, self._folder / f"data{number}", self._source, point)
+        assert code in (0, -signal.SIGKILL), code
+        assert code or point != "sync.after_fetch", "that point is on every way"
+        self.kills += code != 0
         self._daemons[number] = self._start(number)
 
     async def _confirm(self) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from random import Random
 
-from tests.histories.model import LIB, LINK, Files, Model
+from tests.histories.model import LIB, LINK, LOCK, Files, Model, is_definition
 from tests.support.syncing import flow
 
 NAMES = [f"w{n}" for n in range(6)]
@@ -94,13 +94,16 @@ class Story:
 
     def _change(self, files: Files) -> None:
         pick = self._chance.choice
-        definitions = [path for path in files if path != LIB and path.startswith("workflows/")]
+        definitions = [path for path in files if is_definition(path)]
         name, path, marker = pick(NAMES), pick(PATHS), str(self._chance.randint(0, 3))
         what = self._chance.randint(0, 12)
         if what <= 4 or not definitions:
-            files[path] = flow(name, marker, function=pick(["", "", "lib:run"]))
+            function = pick(["", "", "lib:run"])
+            files[path] = flow(name, marker, function=function)
+            if function and self._chance.random() < 0.7:
+                files.setdefault(LIB, f"def run(): return {marker}\n")
         elif what == 5:
-            files[LIB] = f"x = {marker}\n"
+            self._change_functions(files, marker)
         elif what == 6:
             files["README.md"] = marker
         elif what == 7:
@@ -114,6 +117,21 @@ class Story:
                 files.pop(each)
         else:
             _mend(files, definitions)
+
+    def _change_functions(self, files: Files, marker: str) -> None:
+        """Mostly to functions that can be had; sometimes the one that is called goes, or their lock is none."""
+        how = self._chance.randint(0, 7)
+        if how == 0:
+            files.pop(LIB, None)
+        elif how == 1:
+            files[LIB] = f"def walk(): return {marker}\n"
+        elif how == 2:
+            files[LOCK] = "idna>=3\n"
+        else:
+            files[LIB] = f"def run(): return {marker}\n"
+            files.pop(LOCK, None)
+            if how == 3:
+                files[LOCK] = f"idna==3.{marker}\n"
 
     # --- git ------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,6 @@ async def checker() -> AsyncIterator[Checker]:
 
 @pytest.mark.parametrize("seed", sorted({*_SLICE, *broken_once()}))
 async def test_the_registry_equals_the_model(
-    seed: int, database: Database, checker: Checker, tmp_path: Path
+    seed: int, database: Database, database_url: str, checker: Checker, tmp_path: Path
 ) -> None:
-    await Play(seed, database, checker, tmp_path).play()
+    await Play(seed, database, database_url, checker, tmp_path).play()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 
 from engine.api.auth import By, Service, needs
-from engine.api.schemas.common import CommitSha, Cursor, Limit, Page
+from engine.api.schemas.common import CONFLICT, CommitSha, Cursor, Limit, Page
 from engine.api.schemas.history import (
     AuditRow,
     Commit,
@@ -59,11 +59,13 @@ def _source(row: dict[str, Any], forge_warning: str) -> dict[str, Any]:
     dependencies=[Depends(needs("operator"))],
 )
 async def sync_now(name: str, services: Service) -> Any:
-    """Ask the daemon to look at a source now. Role: operator."""
-    return {"asked": await services.registry.request_sync(name)}
+    """Ask the daemon to look at a source now, and to tell its forge what it was not told. Role: operator."""
+    asked = await services.registry.request_sync(name)
+    await services.forges.tell_again(name)
+    return {"asked": asked}
 
 
-@router.post("/sources/{name}/confirm", status_code=202, response_model=Confirmed)
+@router.post("/sources/{name}/confirm", status_code=202, response_model=Confirmed, responses=CONFLICT)
 async def confirm(name: str, body: Confirm, by: By, services: Service) -> Any:
     """Say that a held commit is meant: its deletions, or the history it dropped. Role: operator.
 
@@ -72,7 +74,7 @@ async def confirm(name: str, body: Confirm, by: By, services: Service) -> Any:
     return await services.sources.confirm(by, name, body.commit_sha)
 
 
-@router.post("/sources/{name}/retire", status_code=200, response_model=Retired)
+@router.post("/sources/{name}/retire", status_code=200, response_model=Retired, responses=CONFLICT)
 async def retire(name: str, by: By, services: Service) -> Any:
     """Retire all that a source deployed, which no daemon watches any more. Role: admin.
 

@@ -21,14 +21,15 @@ async def plan(asked: PlanRequest, request: Request, services: Service) -> Any:
     request.
     """
     files = [
-        FileChange(each.path, _bytes(each.old), _bytes(each.new), tuple(each.functions))
+        FileChange(each.path, _bytes(each.old), _bytes(each.new), tuple(each.functions), each.folder)
         for each in asked.files
     ]
+    folders = sorted({each.folder for each in asked.files})
     made = await services.plans.plan(
         asked.base,
         asked.head,
         files,
-        names=asked.names,
+        names={(folder, name): path for folder in folders for name, path in asked.names.items()},
         server=str(request.base_url).rstrip("/"),
         source=asked.source,
         runs=asked.runs,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from tests.support.syncing import Syncing
 
+Make = Callable[..., Syncing]
 CHILD = """\
 name: smoke
 inputs: {type: object, required: [service], properties: {service: {type: string}}}
@@ -108,3 +113,134 @@ async def test_a_change_beside_callers_looks_at_none_of_them(syncing: Syncing) -
     sha = syncing.repository.commit({"workflows/other.yaml": OTHER + "description: changed\n"})
     assert (await syncing.sync()).condition == "Synced"
     assert (await syncing.live())["other"][0] == sha
+
+
+async def test_a_latest_child_that_is_nowhere_is_missing_as_well(syncing: Syncing) -> None:
+    latest = PARENT.replace("workflow: smoke,", "workflow: smoke, ref: latest,")
+    syncing.repository.commit({"workflows/other.yaml": OTHER})
+    await syncing.sync()
+    sha = syncing.repository.commit({"workflows/release.yaml": latest})
+    assert (await syncing.sync()).condition == "Rejected"
+    assert await told(syncing, sha) == ["workflows/release.yaml:4: there is no workflow `smoke`"]
+    syncing.repository.commit({"workflows/smoke.yaml": CHILD})
+    assert (await syncing.sync()).condition == "Synced"
+    sha = syncing.repository.commit(
+        {"workflows/smoke.yaml": CHILD.replace("service: {type: string}", "service: {type: integer}")}
+    )
+    assert (await syncing.sync()).condition == "Rejected"
+    assert (await told(syncing, sha))[0].startswith("workflows/release.yaml:4: `smoke`:")
+
+
+async def test_a_child_of_an_older_commit_is_not_looked_for_in_this_one(syncing: Syncing) -> None:
+    first = syncing.repository.commit({"workflows/smoke.yaml": CHILD, "workflows/other.yaml": OTHER})
+    await syncing.sync()
+    pinned = PARENT.replace("workflow: smoke,", f"workflow: smoke, ref: {first},")
+    syncing.repository.commit({"workflows/release.yaml": pinned, "workflows/smoke.yaml": None})
+    assert (await syncing.sync()).condition == "Synced"
+    assert (await syncing.registry.pin("release")).pin.calls == {f"smoke@{first}": f"main/smoke@{first}"}
+
+
+# --- isolated: what does not fit is held back, and the rest goes on -------------------------------------------------
+
+STRICTER = CHILD.replace("service: {type: string}", "service: {type: integer}")
+
+
+@pytest.fixture
+def isolated(make_syncing: Make) -> Syncing:
+    return make_syncing(mode="isolated")
+
+
+async def shas(syncing: Syncing) -> dict[str, str]:
+    return {name: sha for name, (sha, _) in (await syncing.live()).items()}
+
+
+async def family(syncing: Syncing) -> str:
+    files = {"workflows/release.yaml": PARENT, "workflows/smoke.yaml": CHILD, "workflows/other.yaml": OTHER}
+    first = syncing.repository.commit({**files})
+    await syncing.sync()
+    return first
+
+
+async def test_a_child_that_no_longer_fits_an_untouched_caller_keeps_its_last_good_version(
+    isolated: Syncing,
+) -> None:
+    first = await family(isolated)
+    second = isolated.repository.commit(
+        {"workflows/smoke.yaml": STRICTER, "workflows/other.yaml": OTHER + "description: changed\n"}
+    )
+    assert (await isolated.sync()).reason == "FilesKept"
+    assert await shas(isolated) == {"release": first, "smoke": first, "other": second}
+    (said,) = await told(isolated, second)
+    assert said.startswith(
+        "workflows/smoke.yaml:1: smoke keeps its last good version: release calls it as it was "
+        "(workflows/release.yaml:4:"
+    )
+    third = isolated.repository.commit({"README.md": "unrelated"})
+    assert (await isolated.sync()).reason == "FilesKept"
+    assert await told(isolated, third) == [said]
+    assert (await isolated.registry.pin("release")).pin.calls == {"smoke@same": f"main/smoke@{third}"}
+    fourth = isolated.repository.commit(
+        {"workflows/release.yaml": PARENT.replace("service: web", "service: 7")}
+    )
+    assert (await isolated.sync()).condition == "Synced"
+    assert await shas(isolated) == {"release": fourth, "smoke": fourth, "other": second}
+
+
+async def test_a_child_that_an_untouched_caller_needs_is_not_retired(isolated: Syncing) -> None:
+    first = await family(isolated)
+    second = isolated.repository.commit(
+        {"workflows/smoke.yaml": None, "workflows/other.yaml": OTHER + "description: changed\n"}
+    )
+    assert (await isolated.sync()).reason == "FilesKept"
+    assert await shas(isolated) == {"release": first, "smoke": first, "other": second}
+    assert await isolated.problems(second) == [("workflows/smoke.yaml", 0, "NOT_RETIRED")]
+    isolated.repository.commit({"workflows/release.yaml": None})
+    assert (await isolated.sync()).condition == "Synced"
+    assert set(await isolated.live()) == {"other"}
+
+
+async def test_a_bad_caller_that_is_kept_keeps_the_child_that_it_calls(isolated: Syncing) -> None:
+    first = await family(isolated)
+    second = isolated.repository.commit(
+        {"workflows/smoke.yaml": STRICTER, "workflows/release.yaml": "name: release\ntasks: []\n"}
+    )
+    assert (await isolated.sync()).reason == "FilesKept"
+    assert await shas(isolated) == {"release": first, "smoke": first, "other": first}
+    assert [file for file, _, _ in await isolated.problems(second)] == [
+        "workflows/release.yaml",
+        "workflows/smoke.yaml",
+    ]
+
+
+async def test_a_new_caller_that_does_not_fit_is_the_bad_one(isolated: Syncing) -> None:
+    first = await family(isolated)
+    second = isolated.repository.commit(
+        {
+            "workflows/release.yaml": PARENT.replace("workflow: smoke", "workflow: smokes"),
+            "workflows/smoke.yaml": CHILD + "description: changed\n",
+        }
+    )
+    assert (await isolated.sync()).reason == "FilesKept"
+    assert await shas(isolated) == {"release": first, "smoke": second, "other": first}
+    assert await isolated.problems(second) == [("workflows/release.yaml", 4, "CALL")]
+
+
+async def test_who_closes_a_circle_through_untouched_files_is_held_back(isolated: Syncing) -> None:
+    def calling(name: str, child: str) -> str:
+        return f"name: {name}\ntasks: [{{id: c, type: workflow, workflow: {child}}}]\n"
+
+    first = isolated.repository.commit(
+        {
+            "workflows/a.yaml": calling("a", "b"),
+            "workflows/b.yaml": calling("b", "c"),
+            "workflows/c.yaml": OTHER.replace("other", "c"),
+            "workflows/other.yaml": OTHER,
+        }
+    )
+    await isolated.sync()
+    second = isolated.repository.commit(
+        {"workflows/c.yaml": calling("c", "a"), "workflows/other.yaml": OTHER + "description: changed\n"}
+    )
+    assert (await isolated.sync()).reason == "FilesKept"
+    assert await shas(isolated) == {"a": first, "b": first, "c": first, "other": second}
+    assert await isolated.problems(second) == [("workflows/c.yaml", 1, "CALL_CYCLE")]

@@ -27,7 +27,7 @@ _PUPPET = """
     say({})
     sys.stdout.buffer.flush()
     while header := sys.stdin.buffer.read(QUESTION.size):
-        name, size, waited_for = QUESTION.unpack(header)
+        _, name, size, waited_for = QUESTION.unpack(header)
         path, text = sys.stdin.buffer.read(name).decode(), sys.stdin.buffer.read(size)
         if text == b"segfault":
             os.kill(os.getpid(), signal.SIGSEGV)

@@ -217,11 +217,11 @@ async def test_changed_functions_make_new_versions_of_what_uses_them_only(
 
 
 async def test_reverted_functions_find_the_old_version(syncing: Syncing, git_repo: Repository) -> None:
-    files = {"workflows/a.yaml": flow("a", function="lib:run"), "workflows/functions/lib.py": "1\n"}
+    files = {"workflows/a.yaml": flow("a", function="lib:run"), "workflows/functions/lib.py": "run = 1\n"}
     first = git_repo.commit(files)
     await syncing.sync()
-    git_repo.commit({"workflows/functions/lib.py": "2\n"})
-    git_repo.commit({"workflows/functions/lib.py": "1\n"})
+    git_repo.commit({"workflows/functions/lib.py": "run = 2\n"})
+    git_repo.commit({"workflows/functions/lib.py": "run = 1\n"})
     await syncing.sync()
     assert (await syncing.live())["a"][0] == first
 
@@ -282,10 +282,10 @@ async def test_the_folder_may_be_the_root_or_deep(
     make_syncing: Make, git_repo: Repository, folder: str
 ) -> None:
     prefix = folder.strip("/.") + "/" if folder.strip("/.") else ""
-    git_repo.commit({f"{prefix}a.yaml": flow("a", function="lib:f"), f"{prefix}functions/lib.py": "1"})
+    git_repo.commit({f"{prefix}a.yaml": flow("a", function="lib:f"), f"{prefix}functions/lib.py": "f = 1"})
     syncing = make_syncing(folder=folder)
     assert (await syncing.sync()).condition == "Synced"
-    tip = git_repo.commit({f"{prefix}functions/lib.py": "2"})
+    tip = git_repo.commit({f"{prefix}functions/lib.py": "f = 2"})
     assert (await syncing.sync()).condition == "Synced"
     assert await syncing.live() == {"a": (tip, f"{prefix}a.yaml")}
 

@@ -157,6 +157,7 @@ def test_the_import_path_stays_light(source: Path, arguments: list[str]) -> None
         "workflows/a.yaml",
         "name: a\ntasks: [{id: a, activity_type: python_function, config: {function: 'm:f', args: {r: '${{ run.id }}'}}}]\n",
     )
+    write("workflows/functions/m.py", "def f(): ...\n")
     program = (
         "import sys\nfrom engine.cli.main import run\n"
         f"code = run({arguments!r})\n"

@@ -49,9 +49,16 @@ def test_each_name_of_one_of_must_be_there() -> None:
 
 
 def test_a_child_of_another_commit_is_not_looked_for_here() -> None:
+    assert told(caller("workflow: child, ref: 0123abc")) == []
+
+
+def test_the_latest_child_is_looked_for_among_what_is_live_together() -> None:
+    (said,) = told(caller("workflow: child, ref: latest, inputs: {}"))
     assert (
-        told(caller("workflow: child, ref: latest"), caller("workflow: child, ref: 0123abc", "other")) == []
+        "there is no workflow `child` (a child of `ref: latest` is what is live in the same source)" in said
     )
+    (said,) = told(definition(CHILD), caller("workflow: child, ref: latest"))
+    assert said.endswith("CALL `child`: the input `service` is required")
 
 
 def test_inputs_that_cannot_fit_are_told_all_at_once() -> None:

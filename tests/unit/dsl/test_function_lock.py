@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.dsl.function_lock import LockError, find_lock
+from engine.dsl.function_lock import LockError, check_lock, find_lock
 
 PINNED = """# by hand
 requests[socks]==2.32.3 ; python_version >= "3.11" \\
@@ -71,3 +71,13 @@ def test_a_lock_without_its_project_is_refused() -> None:
 def test_a_line_without_end_is_read_in_no_time() -> None:
     with pytest.raises(LockError):
         find_lock({"requirements.txt": b"a==1 ;" + b" --hash=sha256:a" * 100_000 + b" !"})
+
+
+def test_what_is_no_lock_is_told_with_its_place() -> None:
+    (problem,) = check_lock({"requirements.txt": b"# ours\nhttpx>=0.28\n"}, "workflows/functions")
+    assert str(problem).startswith(
+        "workflows/functions/requirements.txt:2:1: FUNCTION_LOCK `httpx>=0.28` is no `name==version`"
+    )
+    (problem,) = check_lock({"uv.lock": b""}, "functions")
+    assert str(problem) == "functions/uv.lock:0:0: FUNCTION_LOCK there is no pyproject.toml beside it"
+    assert check_lock({"lib.py": b""}, "functions") == []
