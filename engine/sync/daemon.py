@@ -83,7 +83,7 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
                 fleet.run(),
                 _watch_refs(fleet, stop),
                 _listen_to_requests(database, fleet),
-                declared.follow(fleet),
+                declared.follow(fleet, database),
                 _answer(settings, database, fleet, declared),
                 Proposer(database, fleet.sources, settings.data_dir, fleet.credential).run(),
                 reporter.run(),
@@ -116,10 +116,17 @@ class _Declared:
         self.now: Declarations = read_declarations(settings)
         self.fault = ""
 
-    async def follow(self, fleet: Fleet) -> None:
-        """Apply each change of the file."""
+    async def follow(self, fleet: Fleet, database: Database) -> None:
+        """Apply each change of the file; a fault in it is shown at every source that it declares."""
+        shown, names = "", set[str]()
         while self._settings.sources_file is not None:
             await asyncio.sleep(_FILE_EVERY)
+            if shown != self.fault:
+                with contextlib.suppress(Unavailable):
+                    names |= {each.name for each in (*self.now.sources, *self.now.includes)}
+                    async with database.begin() as connection:
+                        await sources.note_file_fault(connection, sorted(names), self.fault)
+                    shown = self.fault
             stamp = self._stamp()
             if stamp == self._seen:
                 continue
