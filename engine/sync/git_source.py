@@ -246,7 +246,8 @@ class GitCommand:
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_ADVICE": "0",
-            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=yes",
+            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=yes "
+            "-o ServerAliveInterval=10 -o ServerAliveCountMax=3",
             # The operator's own way to hand over a token; without one, git must not ask anybody.
             "GIT_ASKPASS": os.environ.get("GIT_ASKPASS", "/bin/false"),
             "SSH_ASKPASS": "/bin/false",

@@ -319,6 +319,9 @@ def test_a_file_of_sources_is_checked_without_a_server(
     arguments = parser.parse_args(["check", str(file)])
     assert sync.run(arguments) == 0
     assert capsys.readouterr().out == f"one: main of {tmp_path}/flows, workflows\n"
+    file.write_text("sources:\n  - {name: one, url: 'https://me:s3cret@git.example.test/x.git'}\n")
+    assert sync.run(arguments) == 0
+    assert capsys.readouterr().out == "one: main of https://git.example.test/x.git, workflows\n"
     file.write_text("sources:\n  - {name: one, ulr: ./flows}\n")
     with pytest.raises(Misconfigured, match=f"{file}:2:"):
         sync.run(arguments)
