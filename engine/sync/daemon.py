@@ -49,6 +49,10 @@ async def run_sync(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # What is loaded by now stays: no collection needs to look at it again while ten thousand answers come in.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
     await serve_sync(settings, stop)
 
 
@@ -72,10 +76,6 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
         await fleet.apply(declared.now)
         reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)
         stack.push_async_callback(reporter.aclose)
-        # What is loaded by now stays: no collection needs to look at it again while ten thousand answers come in.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 10, 10)
         await _until(
             stop,
             [
