@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from engine import faults
@@ -21,6 +21,7 @@ from engine.registry import publish
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services import cursors
 from engine.services.callers import Caller
+from engine.services.fitting import Fitting
 from engine.services.ids import new_id
 from engine.storage import audit, blobs, proposals, registry, sources
 from engine.storage.database import Connection, Database
@@ -38,7 +39,10 @@ _PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99}/){0,8}[A-Za-z0-9_][A-Za
 class ProposalService:
     """Checks what is proposed, and writes the intent; whoever watches the source makes the commit."""
 
-    def __init__(self, database: Database, definitions: WorkflowRegistry) -> None:
+    def __init__(
+        self, database: Database, definitions: WorkflowRegistry, packages: Collection[str] = ()
+    ) -> None:
+        self._fitting = Fitting(database, definitions, packages)
         self._database = database
         self._registry = definitions
         self._types = ActivityTypes.default()
@@ -68,6 +72,11 @@ class ProposalService:
         if checked.problems:
             raise InvalidDefinition(checked.problems)
         name = checked.name
+        assert checked.compiled is not None
+        async with self._database.read() as connection:
+            target = await _source_of(connection, name, source)
+            place = await _place_of(connection, target, name, path)
+        await self._fitting.require(target, place, text, checked.compiled)
         async with self._database.begin() as connection:
             target = await _source_of(connection, name, source)
             place = await _place_of(connection, target, name, path)
@@ -111,6 +120,13 @@ class ProposalService:
             )
         version = await self._registry.resolve(f"{origin}/{name}")
         pin = version.pin
+        async with self._database.read() as connection:
+            known = {row["name"]: row for row in await sources.list_all(connection)}
+        text, form = (
+            await self._registry.content(pin.digest),
+            await self._registry.compiled(pin.compiled_digest),
+        )
+        await self._fitting.require(_named(known, target_name), version.path, text, form, with_functions=False)
         async with self._database.begin() as connection:
             known = {row["name"]: row for row in await sources.list_all(connection)}
             target = _named(known, target_name)

@@ -41,6 +41,7 @@ class WorkflowService:
         secrets: Secrets | None = None,
         webhook_window: float = 300.0,
         forges: Sequence[ForgeSettings] = (),
+        function_packages: Sequence[str] = (),
     ) -> None:
         dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
@@ -56,8 +57,8 @@ class WorkflowService:
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.sources = SourceService(database)
-        self.plans = PlanService(database, self.registry)
-        self.proposals = ProposalService(database, self.registry)
+        self.plans = PlanService(database, self.registry, function_packages)
+        self.proposals = ProposalService(database, self.registry, function_packages)
         self.forges = ForgeService(database, forges)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

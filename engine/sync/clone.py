@@ -6,16 +6,21 @@ Nothing but objects is read, over the same fenced git as everywhere: no work tre
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from engine.dsl.check_functions import Functions, allowed_packages, names_of
 from engine.dsl.definition_files import is_definition
+from engine.dsl.function_lock import FILES as LOCK_FILES
 from engine.errors import InvalidInput, Misconfigured, NotFound, Problem
 from engine.planning.planner import FileChange
+from engine.planning.surroundings import Surroundings
 from engine.sync import git_said
 from engine.sync.git_objects import CommitObject, Difference, Entry, TreeTooLarge
 from engine.sync.git_reader import Reader
@@ -44,7 +49,7 @@ class Comparison:
     base: str
     head: str
     files: tuple[FileChange, ...]
-    names: dict[str, str]
+    surroundings: tuple[Surroundings, ...]
     problems: tuple[Problem, ...]
 
 
@@ -82,7 +87,7 @@ class Clone:
     def compare(self, commits: Range, paths: Sequence[str]) -> Comparison:
         """What differs below `paths`: folders of a source each, or single definitions, from the current folder."""
         files: dict[str, FileChange] = {}
-        names: dict[str, str] = {}
+        surroundings: list[Surroundings] = []
         problems: list[Problem] = []
         with self._reader() as reader:
             base, head = reader.commit(commits.base), reader.commit(commits.head)
@@ -94,8 +99,10 @@ class Clone:
                     elif isinstance(found, FileChange):
                         files.setdefault(found.path, found)
                     else:
-                        names.setdefault(*found)
-        return Comparison(commits.base, commits.head, tuple(files.values()), names, tuple(problems))
+                        surroundings.append(found)
+        return Comparison(
+            commits.base, commits.head, tuple(files.values()), tuple(surroundings), tuple(problems)
+        )
 
     def _commit(self, ref: str) -> str:
         done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"])
@@ -157,8 +164,8 @@ def open_clone(folder: Path) -> Iterator[Clone]:
 
 def _compare(
     reader: Reader, base: CommitObject, head: CommitObject, place: str
-) -> Iterator[FileChange | Problem | tuple[str, str]]:
-    """Files that differ, problems, and names of definitions that stay as they are, with the path of each."""
+) -> Iterator[FileChange | Problem | Surroundings]:
+    """Files that differ, problems, and what stays as it is beside them, unless a file alone is asked for."""
     was, now = reader.folder(base, place), reader.folder(head, place)
     if (was is None or not was.is_tree) and (now is None or not now.is_tree):
         if was is None and now is None:
@@ -174,7 +181,7 @@ def _compare(
 
 def _below(
     reader: Reader, base: CommitObject, head: CommitObject, folder: str, *, only: str = ""
-) -> Iterator[FileChange | Problem | tuple[str, str]]:
+) -> Iterator[FileChange | Problem | Surroundings]:
     trees = [_tree(reader.folder(commit, folder)) for commit in (base, head)]
     try:
         difference = reader.diff(*trees)
@@ -196,17 +203,45 @@ def _below(
     texts = _texts(reader, [old[path].sha if path in old else "" for path in touched])
     news = _texts(reader, [changes.files.get(path, "") for path in touched])
     for path, before, after in zip(touched, texts, news, strict=True):
-        yield FileChange(path, before, after, functions)
+        yield FileChange(path, before, after, functions, folder)
     rest = [path for path in here if path not in changes.files and (not only or path == join(folder, only))]
     if not touched and not functions:
         return
+    others: dict[str, bytes] = {}
     for path, text in zip(rest, _texts(reader, [here[path].sha for path in rest]), strict=True):
         if text is None:
             continue
         if functions and _USES_FUNCTIONS in text:
-            yield FileChange(path, text, text, functions)
-        elif found := _NAME.search(text):
-            yield found[1].decode(), path
+            yield FileChange(path, text, text, functions, folder)
+        else:
+            others[path] = text
+    if not only:
+        asked = bool(functions) or any(_USES_FUNCTIONS in (text or b"") for text in news)
+        yield _surroundings(reader, listing, folder, others, asked=asked)
+
+
+def _surroundings(
+    reader: Reader, listing: Difference, folder: str, others: dict[str, bytes], *, asked: bool
+) -> Surroundings:
+    """The source at the head; with its functions if they are `asked` for."""
+    names = {found[1].decode(): path for path, text in others.items() if (found := _NAME.search(text))}
+    if not asked:
+        return Surroundings(folder, others, names)
+    files = {
+        path.removeprefix(f"{FUNCTIONS}/"): now.sha
+        for path, (_, now) in listing.items()
+        if now and now.is_file and _of_functions(path)
+    }
+    wanted = [path for path in files if path.endswith(".py") or path in LOCK_FILES]
+    contents = dict(zip(wanted, _texts(reader, [files[path] for path in wanted]), strict=True))
+
+    @cache
+    def names_in(path: str) -> frozenset[str] | None:
+        return names_of(contents.get(path) or b"")
+
+    lock = {path: contents[path] or b"" for path in wanted if path in LOCK_FILES}
+    functions = Functions(frozenset(files), names_in, allowed_packages(os.environ))
+    return Surroundings(folder, others, names, functions, join(folder, FUNCTIONS), lock)
 
 
 def _tree(entry: Entry | None) -> str:
