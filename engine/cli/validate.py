@@ -100,9 +100,7 @@ def _look(
     if _CALLS_FUNCTIONS in text:
         from engine.cli.functions_beside import function_problems
 
-        functions, more = function_problems(
-            checked, text, found.path, found.source, found.shown, known
-        )
+        functions, more = function_problems(checked, text, found.path, found.source, found.shown, known)
         problems += more
     return True, checked.name, [fault.to_json() for fault in problems], starts, functions
 

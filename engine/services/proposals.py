@@ -126,7 +126,9 @@ class ProposalService:
             await self._registry.content(pin.digest),
             await self._registry.compiled(pin.compiled_digest),
         )
-        await self._fitting.require(_named(known, target_name), version.path, text, form, with_functions=False)
+        await self._fitting.require(
+            _named(known, target_name), version.path, text, form, with_functions=False
+        )
         async with self._database.begin() as connection:
             known = {row["name"]: row for row in await sources.list_all(connection)}
             target = _named(known, target_name)
