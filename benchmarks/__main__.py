@@ -17,7 +17,7 @@ from engine.logs import configure_logging
 
 SECTIONS = (
     *("brain", "validate", "chain", "fan", "diamond", "where"),
-    *("start", "read", "live", "cold", "idle", "storm", "large"),
+    *("start", "read", "live", "webhook", "past", "cold", "idle", "storm", "large"),
 )
 HELP = """
 Each section measures Pinflow and the limit of the same work in turns, on real servers of its own, and prints the

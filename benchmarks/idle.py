@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.processor import family, parts, spent
+from benchmarks.processor import family, parts, proportional, spent
 from benchmarks.servers import folder
 from benchmarks.shapes import typical
 from benchmarks.table import Row
@@ -61,7 +61,7 @@ async def _watch(pid: int, log: Path, settle: float, watch: float) -> list[Row]:
     taken = time.perf_counter() - begin
     shares = {part: (spent(pids) - before[part]) / taken * 100 for part, pids in parts(processes).items()}
     percent = sum(shares.values())
-    memory = sum(_proportional(each) for each in processes) / 1024 / 1024
+    memory = sum(proportional(each) for each in processes) / 1024 / 1024
     return [
         Row(
             f"pinflow up, idle: memory of its {len(processes)} processes",
@@ -84,11 +84,3 @@ async def _watch(pid: int, log: Path, settle: float, watch: float) -> list[Row]:
             for part, share in shares.items()
         ),
     ]
-
-
-def _proportional(pid: int) -> int:
-    """Bytes of memory, a page that several share counted by its share."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0

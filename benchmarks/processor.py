@@ -45,6 +45,15 @@ def spent(pids: Iterable[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def proportional(pid: int) -> int:
+    """Bytes of memory, a page that several share counted by its share; 0 for a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/PID/stat from the third on; the second may hold blanks."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

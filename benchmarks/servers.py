@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -25,10 +25,12 @@ PLUGIN = ROOT / "benchmarks" / "plugin"
 
 
 @asynccontextmanager
-async def system(*processes: str, source: str = "") -> AsyncIterator[System]:
+async def system(
+    *processes: str, source: str = "", settings: Mapping[str, str] | None = None
+) -> AsyncIterator[System]:
     """Postgres as `pinflow up` runs it, Temporal in memory (the harder limit), and the named processes of Pinflow.
 
-    `source` is the name of a folder in the system's own, where a repository to be watched will stand.
+    `source` is the name of a folder in the system's own, where a repository to be watched will stand; `settings` are added to the environment of Pinflow's processes.
     """
     with folder() as place:
         running = System(place)
@@ -38,6 +40,7 @@ async def system(*processes: str, source: str = "") -> AsyncIterator[System]:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{PLUGIN}",
             "PINFLOW_RECONCILE_INTERVAL": "15",
             "PINFLOW_LOG_LEVEL": "WARNING",
+            **(settings or {}),
         }
         try:
             await running.start(*processes)

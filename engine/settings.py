@@ -25,6 +25,12 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _full_sha(value: str) -> str:
+    if value and not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", value):
+        raise ValueError("give the full SHA of a commit, in small letters")
+    return value
+
+
 class Rule(_Entry):
     """Whoever changes one of the paths must have signed the commit and be in the group."""
 
@@ -57,10 +63,14 @@ class SourceSettings(_Entry):
     """What becomes of a forced push that drops the live commit: its new tip is taken, or held for a confirmation."""
     verify: Verify = "none"
     """Whose signature is asked for: nobody's, that of each revision's own commit, or that of every commit it brings."""
+    verify_from: str = ""
+    """The full SHA of the last commit that needs no signature, with `verify: every_commit`; nor does what it has below it."""
     trust: str = ""
     """The name of a trust: the keys that signatures are judged by."""
     rules: tuple[Rule, ...] = ()
     """Who must have signed a change of which paths."""
+
+    _baseline = field_validator("verify_from")(_full_sha)
 
 
 class IncludeSettings(_Entry):
@@ -78,8 +88,12 @@ class IncludeSettings(_Entry):
     """As of a source."""
     verify: Verify = "none"
     """As of a source."""
+    verify_from: str = ""
+    """As of a source."""
     trust: str = ""
     """As of a source."""
+
+    _baseline = field_validator("verify_from")(_full_sha)
 
 
 class Credential(_Entry):
@@ -197,6 +211,10 @@ class Settings(BaseSettings):
     """Megabytes that all environments together may have."""
     uv: str = "uv"
     """The program that makes environments: a path, or a name beside the worker's Python or on its `PATH`."""
+    git_mb: int = Field(default=8192, ge=1)
+    """Megabytes that the copy of one repository may have on the daemon's disk; a larger one is not synced."""
+    git_memory_mb: int = Field(default=2048, ge=256)
+    """Megabytes of memory that one git process of the daemon may use."""
     reconcile_interval: float = Field(default=15.0, gt=0)
     max_concurrent_activities: int = Field(default=100, gt=0)
     max_concurrent_runs: int = Field(default=1000, gt=0)

@@ -12,6 +12,23 @@ import pytest_asyncio
 
 from tests.support.git import Repository
 
+# The order in which the folders begin, the longest files first: what is left to the end should be short, so that no
+# worker goes on alone. (`--no-loadscope-reorder` of pytest-xdist keeps it; by itself that takes the files with the most
+# tests first, and so the acceptance tests, few and long, last.)
+_FIRST = ("acceptance", "workflow", "integration", "histories", "simulation", "unit")
+_TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders in order, and leave the tests of a file as they stand there."""
+    items.sort(key=lambda item: _FIRST.index(item.path.relative_to(_TESTS).parts[0]))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many workers `-n auto` means: one and a half for a processor, as tests of servers wait for a part of their time."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, processors * 3 // 2)
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

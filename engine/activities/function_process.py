@@ -93,7 +93,8 @@ class FunctionRunner:
                 "namespaces": self._namespaces,
                 "limits": {
                     "memory": self._memory,
-                    "cpu": int(call.timeout or 86_400) + 2,
+                    # Counted over all threads: one that keeps every processor busy has its whole time, too.
+                    "cpu": (int(call.timeout or 86_400) + 2) * (os.cpu_count() or 1),
                     "file_size": 256 * _MEGABYTE,
                     "files": 256,
                     "processes": 256,

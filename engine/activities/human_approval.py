@@ -45,7 +45,7 @@ class HumanApprovalConfig(ActivityConfig):
     )
     prevent_self_approval: list[Literal["starter", "commit_author"]] = Field(
         default_factory=list,
-        description="Who may not decide: the person who started the run, whoever wrote the version's commit (of a merge: any commit that it brought).",
+        description="Who may not decide: the person who started the run, whoever wrote the version's commit, co-authors included (of a merge: any commit that it brought).",
     )
     form: dict[str, Any] | None = Field(
         default=None, description="A JSON Schema; each decision must bring a `form` that fits it."

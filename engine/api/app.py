@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 
 from engine.api import problems
 from engine.api.auth import SCHEME, SECURITY, needs
-from engine.api.limits import RequestLimits
+from engine.api.limits import WITHOUT_BODY, RequestLimits
 from engine.api.metrics import Metrics, RequestMetrics
 from engine.api.routes import (
     approvals,
@@ -36,7 +36,7 @@ from engine.services.workflow_service import WorkflowService
 DESCRIPTION = """
 Git-native declarative workflows: merge a pull request and the workflow is deployed; every run is pinned to its commit.
 
-Every call but `/healthz`, `/readyz`, `/hooks/...` (which are signed), `/callbacks/...` (whose URL is the key) and this page needs a token:
+Every call but `/healthz`, `/readyz`, `/hooks/...` and `/webhooks/...` (which are signed), `/callbacks/...` (whose URL is the key) and this page needs a token:
 `Authorization: Bearer pf_...`. Errors are
 problem+json (RFC 9457). Listings have cursors: give `next_cursor` as `cursor`.
 """
@@ -94,8 +94,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         for path in schema["paths"].values():
-            for operation in path.values():
+            for method, operation in path.items():
                 _as_problems(operation["responses"])
+                _add_limits(method, operation["responses"])
                 if "401" in operation["responses"]:  # which every closed route has from its router
                     operation.setdefault("security", [{SCHEME: []}])
         schema["components"]["securitySchemes"] = SECURITY
@@ -111,6 +112,13 @@ def _as_problems(responses: dict[str, Any]) -> None:
         content = answer.get("content", {})
         if status[0] in "45" and "application/json" in content:
             answer["content"] = {problems.MEDIA_TYPE: content["application/json"]}
+
+
+def _add_limits(method: str, responses: dict[str, Any]) -> None:
+    """What `RequestLimits` answers for any route, which FastAPI knows nothing of."""
+    shape = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status in (400,) if method.upper() in WITHOUT_BODY else (400, 408, 413):
+        responses.setdefault(str(status), {"description": problems.TITLES[status][1], "content": shape})
 
 
 def _version() -> str:

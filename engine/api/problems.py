@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import (
@@ -56,12 +57,15 @@ TITLES = {
     413: ("too-large", "The request is too large"),
     415: ("unsupported-media-type", "The request is no JSON"),
     422: ("invalid", "The request has faults"),
+    431: ("head-too-large", "The head of the request is too large"),
     500: ("fault", "Pinflow has a fault"),
     502: ("source", "A git repository cannot be used"),
     503: ("unavailable", "Something that Pinflow needs is away"),
 }
 """Status → the word of its type, and its title; docs/reference/http.md has the table."""
 
+_UNREADABLE = "There was an error parsing the body"
+"""FastAPI's own words for a body that is no text, or holds a number of thousands of digits."""
 _TOLD = 50
 """Problems of one request told at once."""
 
@@ -152,7 +156,20 @@ async def _on_http(request: Request, error: Exception) -> Response:
         return problem(404, detail, code=code, hint="GET /openapi.json lists what is")
     if error.status_code == 405:
         detail = f"{request.method} does not go with {request.url.path[:200]}"
+        return problem(405, detail, headers={"allow": _allowed(request)})
+    if error.status_code == 400 and detail == _UNREADABLE:
+        detail = "the body is not JSON in UTF-8"
     return problem(error.status_code, detail, headers=dict(error.headers or {}))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of the path. Starlette knows those of the first route that has it; here a path has several."""
+    routes = request.app.router.routes
+    return ", ".join(
+        method
+        for method in ("GET", "POST", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    )
 
 
 class LastResort:

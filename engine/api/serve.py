@@ -14,6 +14,7 @@ import uvicorn
 
 from engine.activities.secrets import Secrets
 from engine.api.app import create_app
+from engine.api.wire import BoundedHttp
 from engine.errors import Misconfigured
 from engine.executor.payloads import data_converter
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
@@ -77,7 +78,8 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
                 create_app(service),
                 host=settings.api_host,
                 port=settings.api_port,
-                http="httptools",
+                http=BoundedHttp,
+                ws="none",
                 loop="none",
                 lifespan="on",
                 log_config=None,

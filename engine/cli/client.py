@@ -22,6 +22,7 @@ from engine.errors import (
     NotFound,
     PinflowError,
     Problem,
+    SourceError,
     Unauthenticated,
     Unavailable,
 )
@@ -66,7 +67,7 @@ class Client:
         url = url or os.environ.get("PINFLOW_URL") or local.get("url") or "http://127.0.0.1:8000"
         same = url.rstrip("/") == str(local.get("url", "")).rstrip("/")
         # The local token is for the local server only: it must not be sent to whoever PINFLOW_URL names.
-        token = os.environ.get("PINFLOW_TOKEN") or (local.get("token", "") if same else "")
+        token = os.environ.get("PINFLOW_TOKEN", "").strip() or (local.get("token", "") if same else "")
         return cls(url.rstrip("/"), token)
 
     def get(self, path: str, **query: Any) -> Any:
@@ -105,20 +106,19 @@ class Client:
                 time.sleep(min(error.retry_after, 2.0))
 
     def _call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Misconfigured(f"{self.url!r} is no http or https URL", hint="set PINFLOW_URL")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname, parts.port, timeout=self.timeout)
+        connection, root = self._connection()
         sent = {"accept": "application/json", **(headers or {})}
         if self.token:
             sent["authorization"] = f"Bearer {self.token}"
+        for name, value in sent.items():
+            if not (value.isascii() and value.isprintable()):
+                raise Misconfigured(f"a line break or a letter beyond ASCII stands in {_told(name)}")
         payload = None
         if body is not None:
             payload = json.dumps(body).encode()
             sent["content-type"] = "application/json"
         try:
-            connection.request(method, parts.path.rstrip("/") + path, payload, sent)
+            connection.request(method, root + path, payload, sent)
             reply = connection.getresponse()
             content = reply.read()
         except _NO_ANSWER as error:
@@ -130,7 +130,25 @@ class Client:
             connection.close()
         if reply.status >= 400:
             raise _error(reply, content)
-        return json.loads(content) if content else None
+        try:
+            return json.loads(content) if content else None
+        except ValueError as error:
+            said = f"the server answered {reply.status} {reply.reason} and no JSON"
+            moved = reply.getheader("location")
+            hint = f"it names another place: {moved}" if moved else "PINFLOW_URL may name another server"
+            raise Misconfigured(f"{self.url} is no Pinflow server: {said}", hint=hint) from error
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, str]:
+        """A connection to be made, and what all paths begin with."""
+        try:
+            parts = urlsplit(self.url)
+            port = parts.port
+        except ValueError as error:
+            raise Misconfigured(f"{self.url!r} is no URL: {error}", hint="set PINFLOW_URL") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Misconfigured(f"{self.url!r} is no http or https URL", hint="set PINFLOW_URL")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return kind(parts.hostname, port, timeout=self.timeout), parts.path.rstrip("/")
 
 
 def segment(text: str) -> str:
@@ -152,6 +170,11 @@ def local_stack() -> dict[str, Any]:
     return {}
 
 
+def _told(header: str) -> str:
+    """Where a person has said what stands in a header."""
+    return {"authorization": "PINFLOW_TOKEN", "Idempotency-Key": "--idempotency-key"}.get(header, header)
+
+
 def _error(reply: http.client.HTTPResponse, content: bytes) -> Exception:
     try:
         said = json.loads(content)
@@ -163,15 +186,13 @@ def _error(reply: http.client.HTTPResponse, content: bytes) -> Exception:
     )
     hint = str(said.get("hint") or "")
     problems = said.get("problems") or said.get("errors") or []
-    if reply.status in (429, 503):
+    # 502 and 504 without a word of ours are a proxy's, before a server that starts again.
+    if reply.status in (429, 503) or (reply.status in (502, 504) and not said):
         return Unavailable(message, retry_after=_seconds(reply.getheader("retry-after")), hint=hint)
     kind = _BY_STATUS.get(reply.status)
     if kind is None:
-        return (
-            ServerFault(f"{message} (HTTP {reply.status})")
-            if reply.status >= 500
-            else PinflowError(message, hint=hint)
-        )
+        known = reply.status < 500 or said.get("code") in (Misconfigured.code, SourceError.code)
+        return PinflowError(message, hint=hint) if known else ServerFault(f"{message} (HTTP {reply.status})")
     if kind is Unauthenticated:  # the server speaks to those who write requests themselves
         hint = "set PINFLOW_TOKEN, or call from the folder in which `pinflow up` runs"
     if kind is InvalidInput and said.get("code") == InvalidDefinition.code:

@@ -7,6 +7,7 @@ Nothing but the standard library and the error tree is imported until a command 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from collections.abc import Sequence
 from engine.cli.commands import BY_NAME, COMMANDS
 from engine.errors import InvalidDefinition, InvalidInput, PinflowError, Unavailable
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of a disk that takes nothing more: no bug, whoever meets it."""
 DONE, ACT, USAGE, BUG, LATER, INTERRUPTED = 0, 1, 2, 3, 75, 130
 
 _HEAD = """\
@@ -69,6 +72,12 @@ def run(arguments: list[str]) -> int:
     except PinflowError as error:
         _say(error)
         return exit_code(error)
+    except OSError as error:
+        if error.errno not in _DISK:
+            return _bug(name, error)
+        place = f" {error.filename}" if error.filename else ""
+        print(f"pinflow: cannot write{place}: {error.strerror}", file=sys.stderr)
+        return ACT
     except Exception as error:
         return _bug(name, error)
 
@@ -134,13 +143,18 @@ def _bug(command: str, error: Exception) -> int:
     import traceback
     from importlib.metadata import version
 
-    descriptor, path = tempfile.mkstemp(prefix=f"pinflow-{command}-", suffix=".log")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as log:
-        # Not the arguments: inputs of a run may be private.
-        log.write(f"pinflow {version('pinflow')} {command}\n{platform.platform()} Python {sys.version}\n\n")
-        log.writelines(traceback.format_exception(error))
     print(f"pinflow: a bug of Pinflow: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
-    print(f"  what happened stands in {path}; please send it with your report", file=sys.stderr)
+    try:
+        descriptor, path = tempfile.mkstemp(prefix=f"pinflow-{command}-", suffix=".log")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as log:
+            # Not the arguments: inputs of a run may be private.
+            log.write(
+                f"pinflow {version('pinflow')} {command}\n{platform.platform()} Python {sys.version}\n\n"
+            )
+            log.writelines(traceback.format_exception(error))
+        print(f"  what happened stands in {path}; please send it with your report", file=sys.stderr)
+    except OSError as refused:
+        print(f"  what happened cannot be written down: {refused}", file=sys.stderr)
     return BUG
 
 

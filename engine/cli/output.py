@@ -59,15 +59,16 @@ def add_limit_option(parser: argparse.ArgumentParser, default: int = 50) -> None
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a number from 1 on")
+    return int(text)
 
 
 def show_list(args: argparse.Namespace, items: Iterable[Any], columns: Sequence[Column], empty: str) -> int:
     """Print a listing as the person or program asked for it. `empty` is what a person reads if there is nothing."""
     rows = list(items)
+    if len(rows) == getattr(args, "limit", None):
+        print(f"{args.limit} rows; there may be more: --limit N", file=sys.stderr)
     if args.output == "json":
         print_json(rows)
     elif rows:

@@ -39,6 +39,7 @@ is 0, whatever the risks are, unless --fail-on names one.
 DEFAULT_FOLDER = "workflows"
 AUTO = "auto"
 """The range that a pipeline is about."""
+_SHOWN = 5
 _MAX_REQUEST = 1024 * 1024
 """Bytes that a server takes at once."""
 
@@ -77,13 +78,17 @@ def run(args: argparse.Namespace) -> int:
         asked = args.range
         if place is not None and args.range == AUTO:
             asked = place.range(clone.is_merge)
-        comparison = clone.compare(clone.resolve(asked), args.paths or [DEFAULT_FOLDER])
+        commits, paths = clone.resolve(asked), args.paths or [DEFAULT_FOLDER]
+        comparison = clone.compare(commits, paths)
+        uncommitted = clone.uncommitted(commits, paths)
     plan = make_plan(
         comparison.base, comparison.head, comparison.files,
         types=ActivityTypes.default(), surroundings=comparison.surroundings, problems=comparison.problems,
     )  # fmt: skip
     if args.server is not None and not plan.problems:
         plan = _on_server(args, comparison)
+    if uncommitted:
+        plan = replace(plan, notes=(*plan.notes, _not_counted(uncommitted)))
     print(FORMATS[args.format](plan), end="")
     if args.comment and place is not None:
         sys.stdout.flush()
@@ -92,6 +97,11 @@ def run(args: argparse.Namespace) -> int:
         return 1
     risky = args.fail_on is not None and LEVELS.index(plan.level) <= LEVELS.index(args.fail_on)
     return 1 if risky else 0
+
+
+def _not_counted(paths: list[str]) -> str:
+    shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+    return f"what is not committed does not count: {shown}"
 
 
 def _on_server(args: argparse.Namespace, comparison: Comparison) -> Plan:
@@ -108,7 +118,7 @@ def _on_server(args: argparse.Namespace, comparison: Comparison) -> Plan:
                 "old": _text(file.old),
                 "new": _text(file.new),
                 "functions": list(file.functions),
-                "folder": file.folder,
+                "folder": file.source,
             }
             for file in comparison.files
         ],

@@ -109,6 +109,7 @@ def _show(client: Client, sources: list[dict[str, Any]]) -> None:
             ("SOURCE", lambda s: s["name"]),
             ("CONDITION", lambda s: s.get("condition")),
             ("REASON", lambda s: s.get("reason")),
+            ("SINCE", lambda s: when(s.get("condition_since"))),
             ("LIVE", lambda s: short(s.get("live_sha"))),
             ("SEEN", lambda s: short(s.get("observed_sha"))),
             ("CHECKED", lambda s: when(s.get("checked_at"))),

@@ -53,10 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError("must be from 1 to 65535")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 65535")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

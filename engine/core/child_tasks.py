@@ -76,6 +76,13 @@ class ChildKind(TaskKind):
         task.gate.push(task)
 
 
+def stop_again(course: Course) -> None:
+    """A second cancel: every child leaves out its clean-up as well."""
+    for task in sorted(course.floor.open.values(), key=lambda task: task.key):
+        if task.plan.kind == "workflow" and task.in_flight:
+            course.floor.commands.append(CancelChild(task.address, course.run.cancel_reason))
+
+
 def ended(course: Course, task: Task, event: ChildEnded) -> None:
     """A child run is over."""
     if task.status != "RUNNING" or task.stage == "pausing" or event.attempt != task.attempts:

@@ -7,7 +7,7 @@ Temporal history is declared here or in the state of `state_machine.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, list or dict with text keys."""
@@ -73,7 +73,8 @@ class Slice:
 
     `task` is the map's address; its items from `offset` on are `items`. `bindings` are the values of all that the
     body reads from outside of it, by name as in the expressions' `refs`. `limit` is how many activities may be in
-    flight. `undo` is what `SliceEnded.undo` said, if the slice is to be undone instead of run.
+    flight. `undo` is what `SliceEnded.undo` said, if the slice is to be undone instead of run. `tolerated` is how many
+    more failures the map could bear when the slice began (None: the slice judges nothing).
     """
 
     task: str
@@ -82,6 +83,7 @@ class Slice:
     bindings: dict[str, Json]
     limit: int
     undo: Json = None
+    tolerated: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,12 @@ class ResumeRequested:
     id: str = ""
 
 
+MOST_SIGNALS: Final = 5_000
+"""Signals that a run takes, and so the most that it may have to keep for tasks to come. Who would send one more is told.
+
+Temporal itself takes no more than 10,000."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignalReceived:
     """A signal came, perhaps before anybody waits for it: kept, and given to one task, in order.
@@ -333,11 +341,18 @@ class ChildEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceDrained:
+    """The run that this slice is a part of wants no further items begun: too many have failed elsewhere."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class SliceEnded:
     """A slice of the map `task` is over.
 
     `results` in item order, null for a failed one; `failures` are `{index, error}` (index in the whole map);
-    `status` is COMPLETED if the slice ran to its end, whatever its items did, CANCELLED if it was asked to stop,
+    `status` is COMPLETED if the slice ran to its end, whatever its items did, CANCELLED if it left out some of them,
     FAILED if it broke itself (`error`). `ended` is `{status, outputs, message}` if a task of type `end` ended the run.
     `undo` is what is needed to undo it, null if nothing is.
     """
@@ -368,6 +383,7 @@ Event: TypeAlias = (
     | SlotGranted
     | SlotRefused
     | ChildEnded
+    | SliceDrained
     | SliceEnded
 )
 
@@ -470,6 +486,14 @@ class CancelSlice:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainSlice:
+    """Have a slice begin no further items; those under way go on."""
+
+    task: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class TellFamily:
     """Hand a pause or its end on to every open child and slice."""
 
@@ -528,6 +552,7 @@ Command: TypeAlias = (
     | CancelChild
     | StartSlice
     | CancelSlice
+    | DrainSlice
     | TellFamily
     | AcquireSlot
     | ReleaseSlot

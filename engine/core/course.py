@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.core import scope, slices, slots, unwinding
+from engine.core.addresses import index_in
 from engine.core.contracts import Json, SkipReason, StartTimer, TaskError
 from engine.core.error_types import EXPRESSION, OUTPUTS, TIMEOUT
 from engine.core.floor import STEPS, Floor
@@ -273,7 +274,7 @@ class Course:
             )
             if task is None:
                 return None
-            number = int(index[:-1]) if index[:-1].isdigit() else 0
+            number = index_in(index)
             frames = [task.frames[number]] if number in task.frames else []
         return task
 

@@ -37,6 +37,7 @@ from engine.core.contracts import (
     CancelChild,
     CancelSlice,
     ChildEnded,
+    DrainSlice,
     Event,
     Json,
     RunStart,
@@ -52,6 +53,7 @@ from engine.core.wire import (
     CANCEL_SIGNAL,
     COMMIT_SHA,
     DIGEST,
+    DRAIN_SIGNAL,
     PAUSE_SIGNAL,
     RESUME_SIGNAL,
     SOURCE,
@@ -63,6 +65,9 @@ from engine.core.wire import (
 
 SMALL: Final = 1_024
 """Bytes of a start that stand in the parent's history; larger ones stand outside, as there may be many of them."""
+
+WORDS_TO_THE_FAMILY: Final = "words-to-the-family"
+"""The patch since which slices are drained, and second cancels go on to children and to what undoes a slice."""
 
 _ASK: Final = RetryPolicy(
     initial_interval=timedelta(seconds=0.5), backoff_coefficient=1.5, maximum_interval=timedelta(seconds=10)
@@ -77,8 +82,9 @@ _ENDED_AS: Final[dict[str, RunEnd]] = {"RunTimedOut": "TIMED_OUT", "RunCancelled
 class _Member:
     """One open workflow. `handle` is there once Temporal has started it for us, `adopted` if it ran already."""
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str, *, undoes: bool = False) -> None:
         self.id = id
+        self.undoes = undoes
         self.handle: Any = None
         self.adopted = False
         self.cancels: list[str] = []
@@ -150,9 +156,9 @@ class Family:
         """Run or undo a part of a map, in the name of this run."""
         part = command.start.slice
         assert part is not None
-        member = _Member(
-            slice_id(command.start.execution_id, command.task, part.offset, undo=part.undo is not None)
-        )
+        undoes = part.undo is not None
+        id = slice_id(command.start.execution_id, command.task, part.offset, undo=undoes)
+        member = _Member(id, undoes=undoes)
         key = (command.task, part.offset)
         self._members[key] = member
 
@@ -167,6 +173,12 @@ class Family:
     def cancel_slice(self, command: CancelSlice) -> None:
         """Ask a slice to end."""
         self._cancel((command.task, command.offset), "")
+
+    def drain_slice(self, command: DrainSlice) -> None:
+        """Have a slice begin no further items."""
+        member = self._members.get((command.task, command.offset))
+        if member is not None and workflow.patched(WORDS_TO_THE_FAMILY):
+            self._say(member, DRAIN_SIGNAL, {})
 
     # --- all --------------------------------------------------------------------------------------------------------
 
@@ -187,6 +199,9 @@ class Family:
     def _cancel(self, key: tuple[str, int], reason: str) -> None:
         member = self._members.get(key)
         if member is None:
+            return
+        new = member.cancels and (key[1] == _CHILD or member.undoes)
+        if new and not workflow.patched(WORDS_TO_THE_FAMILY):
             return
         member.cancels.append(reason)
         if member.reachable:

@@ -30,7 +30,8 @@ class MapKind(CompositeKind):
         """Work out the items; open the first, or cut the map into slices."""
         part = slices.own_part(course, task)
         if part is not None:
-            self._begin(course, task, MapWork(part.items, first=part.offset, tolerated=len(part.items)))
+            tolerated = len(part.items) if part.tolerated is None else part.tolerated
+            self._begin(course, task, MapWork(part.items, first=part.offset, tolerated=tolerated))
             return
         if reuse.whole_taken_over(course, task):
             return
@@ -74,15 +75,10 @@ class MapKind(CompositeKind):
         self.go_on(course, task)
 
     def stop(self, course: Course, task: Task) -> None:
-        """End what is inside, but let failed items finish their unwinding."""
+        """End what is inside, and the task with the last of it."""
         course.floor.stop_timer(task)
+        self._end_all(course, task)
         work: MapWork = task.work
-        if work.size:
-            slices.stop(course, task)
-        else:
-            for frame in [frame for frame in task.frames.values() if not frame.over]:
-                if frame.unwinding is None:
-                    course.cut(frame)
         if work.open == 0:
             self._finish(course, task)
 
@@ -117,14 +113,28 @@ class MapKind(CompositeKind):
     def item_counted(self, course: Course, task: Task) -> None:
         """An item or a slice is over: if that was one failure too many, the policy of the run says what of the rest."""
         work: MapWork = task.work
-        if work.failed > work.tolerated and course.policy(task.frame) == "cancel" and not task.stopping:
-            if work.size:
-                slices.stop(course, task)
-            else:
-                for frame in [frame for frame in task.frames.values() if not frame.over]:
-                    if frame.unwinding is None:
-                        course.cut(frame)
+        if work.failed > work.tolerated and not task.stopping:
+            policy = course.policy(task.frame)
+            if policy == "cancel":
+                self._end_all(course, task)
+            elif policy == "drain" and slices.own_part(course, task) is not None:
+                self._end_unbegun(course, task)
         self.go_on(course, task)
+
+    def _end_unbegun(self, course: Course, task: Task) -> None:
+        """Leave out the items of a slice that only wait for a place: a slice has far fewer places than items."""
+        for frame in list(task.frames.values()):
+            if not frame.over and all(inner.status == "PENDING" for inner in frame.tasks):
+                course.cut(frame)
+
+    def _end_all(self, course: Course, task: Task) -> None:
+        """Ask all that is under way to end, but let failed items finish their unwinding."""
+        if task.work.size:
+            slices.stop(course, task)
+            return
+        for frame in [frame for frame in task.frames.values() if not frame.over]:
+            if frame.unwinding is None:
+                course.cut(frame)
 
     def _judge(self, course: Course, task: Task, frame: Frame) -> None:
         """The result of an item that has come to its end."""
@@ -173,7 +183,8 @@ class MapKind(CompositeKind):
         work.failures.sort(key=_index)
         if slices.own_part(course, task) is not None:
             task.outputs = results
-            course.floor.end(task, "CANCELLED" if task.stopping else "COMPLETED")
+            whole = work.completed + work.failed == work.total
+            course.floor.end(task, "COMPLETED" if whole and not task.stopping else "CANCELLED")
         elif task.stopping:
             task.outputs = results  # nobody in the run reads them; a rerun may take over what is there
             course.cancelled(task)
@@ -196,6 +207,8 @@ def slice_ended(course: Course, task: Task, event: SliceEnded) -> None:
         if slices.undone(course, task, event):
             unwinding.item_over(course, task)
     elif slices.ended(course, task, event):
+        if course.policy(task.frame) == "drain" and task.work.failed > task.work.tolerated:
+            slices.drain(course, task)
         MAP.item_counted(course, task)
         if event.ended is not None:
             course.end_run(event.ended)

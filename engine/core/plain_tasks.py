@@ -11,7 +11,7 @@ from engine.core.error_types import EXPRESSION
 from engine.core.frames import Task
 from engine.core.kind import TaskKind
 from engine.core.task_plan import EndPlan
-from engine.core.values import UNFORESEEN, moment, seconds, text
+from engine.core.values import UNFORESEEN, moment, seconds, text, time_left
 
 if TYPE_CHECKING:
     from engine.core.course import Course
@@ -38,7 +38,7 @@ class WaitKind(TaskKind):
         plan, floor = task.plan, course.floor
         try:
             if plan.until is not None:
-                left = moment(plan.until.render(course.names(task))) - floor.now
+                left = time_left(moment(plan.until.render(course.names(task))), floor.now)
             else:
                 left = seconds(plan.duration.render(course.names(task)) if plan.duration else 0)
         except UNFORESEEN as error:

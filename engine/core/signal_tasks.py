@@ -6,12 +6,12 @@ A signal that comes before anybody waits for it is kept, and each one feeds one 
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from engine.core import reuse
 from engine.core.addresses import static_path
 from engine.core.calls import digest_of
-from engine.core.contracts import Json, SignalReceived, TaskError
+from engine.core.contracts import MOST_SIGNALS, Json, SignalReceived, TaskError
 from engine.core.error_types import EXPRESSION
 from engine.core.frames import Task
 from engine.core.gates import Key
@@ -22,9 +22,6 @@ from engine.core.values import UNFORESEEN, text
 
 if TYPE_CHECKING:
     from engine.core.course import Course
-
-KEPT: Final = 1_000
-"""Signals that are kept for tasks to come; the newest are dropped above it."""
 
 Queue: TypeAlias = list[tuple[float, Key, Task]]
 
@@ -86,8 +83,8 @@ def received(course: Course, event: SignalReceived) -> None:
         return
     if task is None and not _wanted(course, event):
         return
-    if len(run.signals) >= KEPT and (task is None or task.status != "WAITING"):
-        return
+    if len(run.heard) >= MOST_SIGNALS:
+        return  # whoever sends through the API was refused before; others came by Temporal's own tools
     run.heard[event.id] = None
     if task is not None and task.status == "WAITING":
         _feed(course, task, event.payload)

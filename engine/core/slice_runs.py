@@ -8,7 +8,7 @@ from engine.core import unwinding
 from engine.core.addresses import static_path
 from engine.core.contracts import FinishSlice, Json, Slice
 from engine.core.frames import Frame, Task
-from engine.core.maps import brief
+from engine.core.maps import MAP, brief
 from engine.core.plan import Plan
 from engine.core.state_json import frame_from_json, frame_to_json
 from engine.core.work import MapWork
@@ -38,6 +38,17 @@ def begin(course: Course, part: Slice) -> None:
         frame_from_json(task, int(index), body)
     frame.left = 0
     course.run.unwinding = unwinding.begin(course, frame)
+
+
+def drain(course: Course) -> None:
+    """Begin no further items. Nothing of it reaches a run that is no slice, or one that undoes."""
+    start = course.run.start
+    if start is None or start.slice is None or start.slice.undo is not None:
+        return
+    (task,) = course.run.frames[0].tasks
+    if task.work is not None and task.status == "RUNNING":
+        task.work.tolerated = -1
+        MAP.item_counted(course, task)
 
 
 def finish(course: Course) -> FinishSlice:

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.core.contracts import CancelSlice, Carried, RunStart, Slice, SliceEnded, StartSlice, TaskError
+from engine.core.contracts import (
+    CancelSlice,
+    Carried,
+    DrainSlice,
+    RunStart,
+    Slice,
+    SliceEnded,
+    StartSlice,
+    TaskError,
+)
 from engine.core.error_types import SLICE_LOST
 from engine.core.frames import Task
 from engine.core.run_state import error_to_json
@@ -72,6 +81,9 @@ def feed(task: Task) -> None:
 
 def launch(course: Course, part: Part) -> None:
     """It is a slice's turn."""
+    work: MapWork = part.task.work
+    if part.task.status not in TASK_ENDS:
+        part.tolerated = max(work.tolerated - work.failed, 0)
     course.floor.family += 1
     course.floor.commands.append(_start(course, part))
 
@@ -95,11 +107,20 @@ def stop(course: Course, task: Task) -> None:
     for part in list(work.parts.values()):
         if part.holds:
             part.stopping = True
-            course.floor.commands.append(CancelSlice(task.address, part.offset))
+            _cancel(course, part)
         else:
             part.gate.drop(part)
             del work.parts[part.offset]
             work.cancelled += part.count
+
+
+def drain(course: Course, task: Task) -> None:
+    """Too many items failed, and those under way may end: no slice begins any more. Each is told once."""
+    work: MapWork = task.work
+    for part in work.parts.values():
+        if part.holds and not part.drained:
+            part.drained = True
+            course.floor.commands.append(DrainSlice(task.address, part.offset))
 
 
 def stop_again(course: Course) -> None:
@@ -117,8 +138,16 @@ def reissue(course: Course, task: Task) -> None:
     for part in work.parts.values() if work is not None else ():
         if part.holds:
             course.floor.commands.append(_start(course, part))
+            if part.drained:
+                course.floor.commands.append(DrainSlice(task.address, part.offset))
             if part.stopping:
-                course.floor.commands.append(CancelSlice(task.address, part.offset))
+                _cancel(course, part)
+
+
+def _cancel(course: Course, part: Part) -> None:
+    """Once, for its work to end; one that undoes is clean-up and nothing else, which a second cancel leaves out."""
+    undoing = part.task.status in TASK_ENDS
+    course.floor.commands += [CancelSlice(part.task.address, part.offset)] * (2 if undoing else 1)
 
 
 # --- undoing ------------------------------------------------------------------------------------------------------
@@ -161,6 +190,7 @@ def _start(course: Course, part: Part) -> StartSlice:
         bindings=course.values.bindings(_outside(plan.reads), task.frame),
         limit=part.weight,
         undo=work.undo[part.offset] if undoing else None,
+        tolerated=part.tolerated,
     )
     own = RunStart(
         execution_id=start.execution_id,

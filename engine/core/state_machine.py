@@ -41,6 +41,7 @@ from engine.core.contracts import (
     RunStart,
     SignalReceived,
     SkipReason,
+    SliceDrained,
     SliceEnded,
     SlotGranted,
     SlotRefused,
@@ -257,6 +258,7 @@ class Brain:
             self._course.end_phase("skipped")
         for frame in run.frames:
             unwinding.abandon(self._course, frame)
+        child_tasks.stop_again(self._course)
         slices.stop_again(self._course)
 
     def _on_pause_requested(self, event: PauseRequested) -> None:
@@ -367,6 +369,9 @@ class Brain:
         task = self._floor.open.get(event.task)
         if task is not None and task.plan.kind == "workflow":
             child_tasks.ended(self._course, task, event)
+
+    def _on_slice_drained(self, event: SliceDrained) -> None:
+        slice_runs.drain(self._course)
 
     def _on_slice_ended(self, event: SliceEnded) -> None:
         task = self._course.find(event.task)
@@ -500,6 +505,7 @@ _HANDLERS: Final[dict[type, Callable[[Brain, Any], None]]] = {
     SlotGranted: Brain._on_slot_granted,
     SlotRefused: Brain._on_slot_refused,
     ChildEnded: Brain._on_child_ended,
+    SliceDrained: Brain._on_slice_drained,
     SliceEnded: Brain._on_slice_ended,
 }
 

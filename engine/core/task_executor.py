@@ -42,6 +42,7 @@ from engine.core.contracts import (
     CancelTimer,
     CloseApproval,
     Command,
+    DrainSlice,
     Event,
     FinishRun,
     FinishSlice,
@@ -188,6 +189,8 @@ class TaskExecutor:
                 self._family.start_slice(command)
             case CancelSlice():
                 self._family.cancel_slice(command)
+            case DrainSlice():
+                self._family.drain_slice(command)
             case TellFamily():
                 self._family.tell(command)
             case AcquireSlot():
@@ -535,14 +538,19 @@ def resolution(body: Mapping[str, Any], at: float) -> ApprovalResolved:
     outcome = body["outcome"]
     if outcome not in ("APPROVED", "REJECTED", "TIMED_OUT", "CANCELLED", "PENDING"):
         raise ValueError(f"unknown outcome {outcome!r}")
-    deadline = body.get("deadline")
+    decisions = list(body.get("decisions") or ())
+    if not all(isinstance(vote, dict) for vote in decisions):
+        raise ValueError("a decision is an object")
+    deadline = None if body.get("deadline") is None else float(body["deadline"])
+    if deadline is not None and not math.isfinite(deadline):
+        raise ValueError(f"{deadline} is no time")
     return ApprovalResolved(
         task=str(body["task"]),
         approval_id=str(body["approval_id"]),
         outcome=outcome,
-        decisions=list(body.get("decisions") or ()),
+        decisions=decisions,
         at=at,
-        deadline=None if deadline is None else float(deadline),
+        deadline=deadline,
     )
 
 

@@ -232,6 +232,13 @@ def moment(value: Json) -> float:
         raise ValueProblem(f"until {value[:64]!r} is no RFC 3339 time") from None
 
 
+def time_left(until: float, now: float) -> float:
+    """Seconds from `now` on. Raises ValueProblem for what no timer of Temporal can hold: it counts in nanoseconds."""
+    if until - now > MAX_SECONDS:
+        raise ValueProblem("until is more than ten years away")
+    return until - now
+
+
 def rfc3339(at: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")

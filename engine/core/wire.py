@@ -19,6 +19,7 @@ PAUSE_SIGNAL: Final = "pinflow.pause"
 RESUME_SIGNAL: Final = "pinflow.resume"
 SIGNAL_SIGNAL: Final = "pinflow.signal"
 SLOT_SIGNAL: Final = "pinflow.slot"
+DRAIN_SIGNAL: Final = "pinflow.drain"
 
 REQUEST_APPROVAL: Final = "pinflow.request_approval"
 CLOSE_APPROVAL: Final = "pinflow.close_approval"

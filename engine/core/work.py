@@ -11,7 +11,11 @@ from engine.core.gates import Gate, Key, Ticket
 
 
 class Part(Ticket):
-    """A slice of a cut map: `count` items from `offset` on, run by a workflow of its own (or undone by one)."""
+    """A slice of a cut map: `count` items from `offset` on, run by a workflow of its own (or undone by one).
+
+    `stopping`: it was asked to end; `drained`: to begin no further items. `tolerated` is what it was told when it began:
+    how many failures the map could still bear.
+    """
 
     def __init__(self, task: Task, offset: int, count: int, weight: int) -> None:
         key: Key = (*task.key, offset)
@@ -22,6 +26,8 @@ class Part(Ticket):
         self.offset = offset
         self.count = count
         self.stopping = False
+        self.drained = False
+        self.tolerated: int | None = None
 
 
 @dataclass(slots=True)
@@ -59,11 +65,12 @@ class MapWork:
         return self.opened - self.completed - self.failed - self.cancelled
 
     def to_json(self) -> dict[str, Json]:
-        """All of it; slices as `[count, stopping]`, those that only wait for their turn included."""
+        """All of it; slices as lists (see `from_json`), those that only wait for their turn included."""
         body = {name: getattr(self, name) for name in _PLAIN}
         body |= {name: list(getattr(self, name)) for name in ("items", "results", "failures")}
         body["parts"] = {
-            str(offset): [part.count, part.holds, part.stopping] for offset, part in self.parts.items()
+            str(offset): [part.count, part.holds, part.stopping, part.drained, part.tolerated]
+            for offset, part in self.parts.items()
         }
         body["undo"] = {str(offset): left for offset, left in self.undo.items()}
         return body
@@ -74,9 +81,11 @@ class MapWork:
         work = cls(**{name: value[name] for name in _PLAIN}, items=list(value["items"]))
         work.results = list(value["results"])
         work.failures = list(value["failures"])
-        for offset, (count, holds, stopping) in value["parts"].items():
+        for offset, (count, holds, stopping, *more) in value["parts"].items():
             part = Part(task, int(offset), count, work.share)
             part.stopping = stopping
+            if more:  # a run that began before slices were drained has none of it
+                part.drained, part.tolerated = more
             work.parts[int(offset)] = part
             if holds:
                 part.gate.occupy(part)

@@ -32,6 +32,7 @@ from engine.core.contracts import (
     ResumeRequested,
     RunStart,
     SignalReceived,
+    SliceDrained,
     Started,
     TaskError,
 )
@@ -44,6 +45,7 @@ from engine.core.wire import (
     APPROVAL_SIGNAL,
     CANCEL_SIGNAL,
     DEFINITION,
+    DRAIN_SIGNAL,
     INLINE,
     MARK,
     OPEN_RUN,
@@ -76,6 +78,8 @@ LONG_DRAIN_EVENTS: Final = 20_000
 OLD_DRAIN_EVENTS: Final = 10_000
 """As it was before `SHORT_HISTORIES`: runs of then go on as they began."""
 SHORT_HISTORIES: Final = "short-histories"
+SETTLED_SLICES: Final = "settled-slices"
+"""The patch since which a slice ends only when its slots are given back."""
 
 
 @workflow.defn(dynamic=True, sandboxed=False)
@@ -109,6 +113,8 @@ class WorkflowEngineWorkflow:
             finish = _broken(start, TaskError(INTERNAL, f"{type(error).__name__}: {error}"[:2000]))
         if isinstance(finish, FinishSlice):
             assert start is not None
+            if self._brain is not None and self._brain.over:
+                await self._settle()
             await self._record_slice(start)
             return large(_slice_result(finish), SMALL)
         if start is not None:
@@ -170,6 +176,11 @@ class WorkflowEngineWorkflow:
     def slot(self, body: RawValue) -> None:
         """A concurrency group has room now: `{task, granted: true}`, or has not: `{task, error}`."""
         self._hear(SLOT_SIGNAL, body, slot_news)
+
+    @workflow.signal(name=DRAIN_SIGNAL)
+    def drain(self, body: RawValue) -> None:
+        """Of a slice: no further items are to be begun."""
+        self._hear(DRAIN_SIGNAL, body, lambda _, at: SliceDrained(at))
 
     def _hear(self, name: str, body: RawValue, read: Callable[[Any, float], Event]) -> None:
         """Take a signal. One that makes no sense must not end the run: anybody who reaches Temporal can send it."""
@@ -306,6 +317,16 @@ class WorkflowEngineWorkflow:
         workflow.set_current_details(finish.status)
         await self._done(RECORD_RUN, body, "record the end of the run")
 
+    async def _settle(self) -> None:
+        """Wait until the slots of a slice's last tasks are given back.
+
+        Temporal forgets what is asked for in the very answer that ends a workflow, and the run itself goes on: its
+        record, which gives back everything, may be days away.
+        """
+        executor = self._executor
+        if executor is not None and executor.under_way and workflow.patched(SETTLED_SLICES):
+            await self._until(lambda: executor.under_way == 0)
+
     async def _record_slice(self, start: RunStart) -> None:
         """Have what the slice knows of its tasks written to Postgres, as part of its run."""
         assert start.slice is not None
@@ -341,13 +362,16 @@ class WorkflowEngineWorkflow:
 
     async def _ended_well(self, handle: Any) -> bool:
         # Not awaited directly: a cancel of the run would be handed on to it.
-        while not handle.done():
+        await self._until(handle.done)
+        return not handle.cancelled() and handle.exception() is None
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             try:
-                await workflow.wait_condition(handle.done)
+                await workflow.wait_condition(condition)
             except asyncio.CancelledError:
                 if not self._take_cancel():
                     raise
-        return not handle.cancelled() and handle.exception() is None
 
     # --- the end --------------------------------------------------------------------------------------------------
 

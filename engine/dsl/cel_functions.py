@@ -234,9 +234,16 @@ def _int(frame: Frame, value: Any) -> int:
     raise no_overload("int()", value)
 
 
+def _as_double(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON knows whole numbers of any size
+        raise ExpressionError("a whole number is too large for a double") from None
+
+
 def _double(frame: Frame, value: Any) -> float:
     if type(value) in (int, float):
-        return float(value)
+        return _as_double(value)
     if type(value) is str:
         try:
             # An underscore and blanks are Python's, not CEL's.
@@ -520,7 +527,7 @@ def _sum(frame: Frame, items: Any) -> Any:
     if all(type(i) in (int, float) for i in items):
         total = 0.0
         for item in items:
-            total += item
+            total += _as_double(item)
         return total
     raise ExpressionError("sum() of a list that holds more than numbers")
 

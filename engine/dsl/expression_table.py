@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from engine.dsl import codes, words
 from engine.dsl.activity_types import ActivityTypeInfo
+from engine.dsl.environment import Environment
 from engine.dsl.loader import Path
 from engine.dsl.naming import Naming, Place
 from engine.dsl.outline import Outline, OutlineTask
+
+if TYPE_CHECKING:
+    from engine.dsl.templates import Place as Spot
+    from engine.dsl.templates import TemplateSyntaxError
 
 V: TypeAlias = Any
 Report: TypeAlias = Callable[..., None]
@@ -44,8 +49,7 @@ class ExpressionTable:
         """`value` with its expressions replaced by their places in the table."""
         if value is None or isinstance(value, bool) or (isinstance(value, str) and "${{" not in value):
             return value
-        from engine.dsl.templates import Place as Spot
-        from engine.dsl.templates import TemplateSyntaxError, compile_value
+        from engine.dsl.templates import compile_value
 
         def add(src: str, spot: Spot) -> int:
             return self.expression(src, spot.path, spot.offset, place, info)
@@ -95,33 +99,33 @@ class ExpressionTable:
         self, src: str, path: Path, offset: int, place: Place, info: ActivityTypeInfo | None
     ) -> int:
         """The row of one expression, -1 if it is wrong."""
+        key, environment = self.naming.beside(place.scope, info)
+        known = self._known.get((src, key))
+        if known is None:
+            known = self._known[src, key] = self._compile(src, environment, path, offset, place)
+        row, checked = known
+        if checked is not None:  # what is wrong was told where it stood first
+            self._check_place(checked, path, offset, place)
+        return row
+
+    def _compile(
+        self, src: str, environment: Environment, path: Path, offset: int, place: Place
+    ) -> tuple[int, Any]:
         from engine.dsl.cel_values import ExpressionSyntaxError
         from engine.dsl.expressions import compile_expression
 
-        key, environment = self.naming.beside(place.scope, info)
-        known = self._known.get((src, key))
-        if known is None and len(self._known) >= words.MAX_EXPRESSIONS:
+        if len(self._known) >= words.MAX_EXPRESSIONS:
             self._report(
                 codes.BOUNDS, f"more than {words.MAX_EXPRESSIONS} different expressions", path,
                 hint="split the workflow", offset=offset,
             )  # fmt: skip
             raise TooManyExpressions
-        if known is None:
-            try:
-                checked = compile_expression(src, environment)
-            except ExpressionSyntaxError as error:
-                self._report(
-                    codes.EXPRESSION, error.message, path, hint=error.hint, offset=offset + error.offset
-                )
-                self._known[src, key] = known = (-1, None)
-            else:
-                self._known[src, key] = known = (self._row(checked, place), checked)
-        elif known[1] is None:
-            # Told where it stood first.
-            return known[0]
-        if known[1] is not None:
-            self._check_place(known[1], path, offset, place)
-        return known[0]
+        try:
+            checked = compile_expression(src, environment)
+        except ExpressionSyntaxError as error:
+            self._report(codes.EXPRESSION, error.message, path, hint=error.hint, offset=offset + error.offset)
+            return -1, None
+        return self._row(checked, place), checked
 
     def _row(self, checked: Any, place: Place) -> int:
         # Bodies of tasks have environments of their own, and often say the same as what stands around them.

@@ -26,8 +26,8 @@ __all__ = [
     "schema_of",
 ]
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*){0,15}", re.ASCII)
-_WORD = re.compile(r"[^.]+")
 _RESERVED = frozenset(
     [
         "true",
@@ -121,15 +121,21 @@ def compile_expression(src: str, env: Environment) -> Compiled:
         raise ExpressionSyntaxError(f"the result is of type {result_type}, which JSON does not have")
     if result_type == "dyn" and is_number(shape):
         result_type = "number"
-    text = json.dumps(code, separators=(",", ":"), ensure_ascii=False)
-    return Compiled(src, tuple(sorted(lowering.refs)), text, result_type, lowering.unguarded, shape)
+    return Compiled(src, tuple(sorted(lowering.refs)), _encode(code), result_type, lowering.unguarded, shape)
 
 
 def _plain_path(src: str) -> list[tuple[str, int]]:
     """`a.b.c` as words with their offsets; empty if it is anything else."""
-    if not _PATH.fullmatch(src) or not _RESERVED.isdisjoint(src.split(".")):
+    if not _PATH.fullmatch(src):
         return []
-    return [(word[0], word.start()) for word in _WORD.finditer(src)]
+    path: list[tuple[str, int]] = []
+    at = 0
+    for word in src.split("."):
+        if word in _RESERVED:
+            return []
+        path.append((word, at))
+        at += len(word) + 1
+    return path
 
 
 def _type_of_path(src: str, names: tuple[tuple[str, str], ...]) -> str:

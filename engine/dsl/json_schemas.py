@@ -5,6 +5,7 @@ The only importer of `jsonschema_rs`, whose patterns are matched in linear time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypeAlias
@@ -21,6 +22,8 @@ MAX_PATTERNS = 500
 MAX_EXPANDED = 20_000
 """Subschemas after every `$ref` is written out: what one validation may have to look at."""
 
+_INDEX = re.compile("[0-9]{1,9}")
+"""Of a list in a reference. `²` is a digit to Python as well, and no number."""
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
 _SINGLE = (
@@ -112,7 +115,7 @@ def resolve(root: Schema, reference: str) -> Any:
     found: Any = root
     for part in reference[2:].split("/"):
         name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name.isdigit() and int(name) < len(found):
+        if isinstance(found, list) and _INDEX.fullmatch(name) and int(name) < len(found):
             found = found[int(name)]
         elif isinstance(found, dict) and name in found:
             found = found[name]

@@ -282,10 +282,7 @@ def _compose(text: str, file: str) -> Document:
 def _value(node: Any, depth: int) -> Any:
     tag = node.tag
     if tag is _Text:
-        text: str = node.value
-        if "\x00" in text or (not text.isascii() and _FORBIDDEN_CHARACTER.search(text)):
-            raise _fault(node, codes.SCALAR, "text may not hold NUL or half of a surrogate pair")
-        return text
+        return _text(node)
     if tag is _Plain:
         return _plain(node)
     if tag is not _Collection:
@@ -300,6 +297,13 @@ def _value(node: Any, depth: int) -> Any:
     if type(node) is SequenceNode:
         return [_value(item, depth + 1) for item in node.value]
     return _mapping(node, depth + 1)
+
+
+def _text(node: Any) -> str:
+    text: str = node.value
+    if "\x00" in text or (not text.isascii() and _FORBIDDEN_CHARACTER.search(text)):
+        raise _fault(node, codes.SCALAR, "text may not hold NUL or half of a surrogate pair")
+    return text
 
 
 def _mapping(node: Any, depth: int) -> dict[str, Any]:
@@ -323,7 +327,7 @@ def _key(key: Any) -> str:
             raise _fault(
                 key, codes.ANCHOR, "merge keys (`<<`) are not part of the language", "write the keys out"
             )
-        return str(_value(key, 0))
+        return _text(key)
     if key.tag is _Plain:
         if isinstance(_plain(key), str):
             return str(key.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from engine.dsl.activity_types import ActivityTypeInfo
@@ -16,6 +17,13 @@ RUN_AT_END = RUN | {"run.status", "run.error", "run.failed_tasks"}
 SCHEDULED = frozenset({"trigger.type", "trigger.id", "trigger.scheduled_at", "trigger.previous_scheduled_at"})
 RECEIVED = frozenset({"trigger.type", "trigger.id", "trigger.headers", "trigger.body"})
 TRIGGER = SCHEDULED | RECEIVED
+_EVERYWHERE: dict[str, Shape] = {
+    **dict.fromkeys(sorted(RUN | {"run.status"}), "string"),
+    "run.error": TASK_ERROR, "run.failed_tasks": "list", "task.id": "string", "task.attempt": "dyn",
+    "attempt": "dyn", "error": TASK_ERROR, "result": {},
+    **dict.fromkeys(sorted(TRIGGER), "string"), "trigger.headers": "map", "trigger.body": {},
+}  # fmt: skip
+"""The names that do not depend on the definition; which of them a place may read is another matter."""
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 NO_TASKS = TaskSet({}, 0)
 
@@ -52,23 +60,13 @@ class Naming:
 
     def __init__(self, definition: Mapping[str, Any], outline: Outline) -> None:
         self._outline = outline
-        names: dict[str, Shape] = dict.fromkeys(sorted(RUN | {"run.status"}), "string")
-        names |= {
-            "run.error": TASK_ERROR,
-            "run.failed_tasks": "list",
-            "task.id": "string",
-            "task.attempt": "dyn",
-        }
-        names |= {"attempt": "dyn", "error": TASK_ERROR, "result": {}}
-        names |= dict.fromkeys(sorted(TRIGGER), "string")
-        names |= {"trigger.headers": "map", "trigger.body": {}}
-        names |= self._names_of(outline.by_id.values())
+        names = {**_EVERYWHERE, **self._names_of(outline.by_id.values())}
         objects = {
             "inputs": inputs_shape(definition),
             "env": _env_shape(definition),
             "secrets": _secrets_shape(definition),
         }
-        top = Environment(names, objects, self._why_unknown)
+        top = Environment(names, objects, partial(_why_unknown, outline))
         self._environments: dict[tuple[Scope | None, str], Environment] = {(None, ""): top}
 
     def enter(self, body: Scope, names: Mapping[str, Shape]) -> None:
@@ -100,22 +98,23 @@ class Naming:
                 names[f"{name}.failures"] = failures_shape()
         return names
 
-    def _why_unknown(self, name: str) -> str:
-        """A hint for a name that is known elsewhere; "" if there is nothing to say."""
-        root, _, rest = name.partition(".")
-        if root == "tasks":
-            for body in self._outline.bodies:
-                if rest in body.positions and body.owner:
-                    return f"it stands inside of `{body.owner.id}`: from outside, only `tasks.{body.owner.id}` is seen"
-        elif root == "secrets" and rest:
-            return f"declare it at the top: `secrets: [{rest}]`"
-        elif root in ("state", "iteration"):
-            return f"`{root}` is known inside of a `loop`"
-        elif root in ("item", "item_index"):
-            return "inside of a `map` it is known by the map's `as`"
-        elif root in _NEIGHBOURS_NAMES:
-            return _NEIGHBOURS_NAMES[root]
-        return ""
+
+def _why_unknown(outline: Outline, name: str) -> str:
+    """A hint for a name that is known elsewhere; "" if there is nothing to say."""
+    root, _, rest = name.partition(".")
+    if root == "tasks":
+        for body in outline.bodies:
+            if rest in body.positions and body.owner:
+                return f"it stands inside of `{body.owner.id}`: from outside, only `tasks.{body.owner.id}` is seen"
+    elif root == "secrets" and rest:
+        return f"declare it at the top: `secrets: [{rest}]`"
+    elif root in ("state", "iteration"):
+        return f"`{root}` is known inside of a `loop`"
+    elif root in ("item", "item_index"):
+        return "inside of a `map` it is known by the map's `as`"
+    elif root in _NEIGHBOURS_NAMES:
+        return _NEIGHBOURS_NAMES[root]
+    return ""
 
 
 _NEIGHBOURS_NAMES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.dsl import bounds, codes, words
 from engine.dsl.durations import DurationError, parse_duration
@@ -36,10 +36,6 @@ class TaskCompiler:
         self._report = report
         self.calls: set[tuple[str, str]] = set()
         """Name and ref of every workflow that a task may start."""
-        self._kinds: dict[str, Callable[[OutlineTask, Place], Compiled]] = {
-            "activity": self._activity, "wait": self._wait, "set": self._set, "map": self._map, "loop": self._loop,
-            "group": self._group, "workflow": self._workflow, "signal": self._signal, "end": self._end,
-        }  # fmt: skip
         raw = definition.get("defaults") or {}
         self._default_timeout = self.seconds(raw, "timeout", ("defaults",))
         self._default_retry = self._retry_times(raw.get("retry"), ("defaults", "retry"))
@@ -73,8 +69,8 @@ class TaskCompiler:
             "duration": None,
             "until": None,
         }
-        if kind in self._kinds:  # another one is told already
-            compiled.update(self._kinds[kind](task, place))
+        if kind in self._KINDS:  # another one is told already
+            compiled.update(self._KINDS[kind](self, task, place))
         return compiled
 
     def check_default_retry_when(self) -> None:
@@ -235,6 +231,12 @@ class TaskCompiler:
         if data.get("message") is not None:
             made["message"] = self._table.value(data["message"], (*path, "message"), place)
         return made
+
+    # Of the class: bound methods would make a ring with their object, and keep the whole document until a collection.
+    _KINDS: ClassVar[dict[str, Callable[[TaskCompiler, OutlineTask, Place], Compiled]]] = {
+        "activity": _activity, "wait": _wait, "set": _set, "map": _map, "loop": _loop,
+        "group": _group, "workflow": _workflow, "signal": _signal, "end": _end,
+    }  # fmt: skip
 
     # --- what several kinds have
 

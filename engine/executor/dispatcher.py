@@ -124,7 +124,7 @@ class Dispatcher:
             await self._started.note(message.id)
         else:
             async with self._database.begin() as connection:
-                await outbox.sent(connection, message.id)
+                await outbox.sent(connection, message.id, actor=_ACTOR)
         return True
 
     async def _send(self, message: Message, request: StartRequest | None) -> None:

@@ -64,6 +64,9 @@ _ENDED_AS: dict[str, RemoteStatus] = {"RunTimedOut": "TIMED_OUT", "RunCancelled"
 _PAUSED = 8
 """Paused through Temporal's own API.  The SDK's `describe` and `list_workflows` raise on it, hence the raw RPCs."""
 
+_WORD = 4 * 1024
+"""Bytes of a signal that stand in the history itself: thousands of larger ones would end the run at Temporal's 50 MB."""
+
 _CALL_LIMIT = 5.0
 """Seconds for one call, the SDK's own retries included; an API caller hears of an absent Temporal within it."""
 _RPC_TIMEOUT = timedelta(seconds=4)
@@ -171,7 +174,7 @@ class TemporalWorkflowExecutor:
         """Tell a run, or a slice of its map, something by one of the signals of `core/wire.py`."""
         async with self._call(f"{name} for {workflow_id}"):
             handle = self._client.get_workflow_handle(workflow_id)
-            await handle.signal(name, _json_value(body), rpc_timeout=_RPC_TIMEOUT)
+            await handle.signal(name, wire.large(body, _WORD), rpc_timeout=_RPC_TIMEOUT)
 
     async def terminate(self, workflow_id: str, *, reason: str) -> None:
         """End a workflow at once, with no clean-up: for what nobody waits for any more."""

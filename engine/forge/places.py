@@ -14,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 from engine.errors import Misconfigured
 from engine.settings import ForgeSettings
 
+_LONGEST_NAME = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -81,9 +83,21 @@ def _mac(key: str, body: bytes) -> str:
     return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
 
 
+def webhook_secret_of(forge: ForgeSettings) -> str:
+    """The secret of a forge's webhooks. Raises `Misconfigured` without it."""
+    what = f"the webhook secret of forge {forge.name}"
+    return secret(forge.webhook_secret_env, forge.webhook_secret_file, what)
+
+
 def delivery_of(headers: Mapping[str, str], body: bytes) -> str:
     """What a delivery is known by: the forge's id of it, or its content where it has none. 200 characters at most."""
-    for name in ("x-github-delivery", "x-gitea-delivery", "idempotency-key", "x-gitlab-event-uuid"):
+    for name in (
+        "x-github-delivery",
+        "x-gitea-delivery",
+        "webhook-id",
+        "idempotency-key",
+        "x-gitlab-event-uuid",
+    ):
         if headers.get(name):
             return headers[name][:200]
     return hashlib.sha256(body).hexdigest()
@@ -99,5 +113,5 @@ def repository_said(body: bytes) -> str:
         found = said.get(holder) if isinstance(said, dict) else None
         name = found.get(key) if isinstance(found, dict) else None
         if isinstance(name, str):
-            return name.lower()
+            return name.lower() if len(name) <= _LONGEST_NAME else ""
     return ""

@@ -5,9 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from engine.core.contracts import Json
 from engine.dsl.loader import Path
 from engine.planning.difference import Difference
-from engine.planning.guards import approvals_before, dependencies, host_of, secrets_of, secrets_of_definition
+from engine.planning.guards import (
+    approvals_before,
+    dependencies,
+    host_of,
+    host_of_undo,
+    secrets_of,
+    secrets_of_definition,
+)
 from engine.planning.meaning import Meaning, TaskMeaning
 
 
@@ -78,10 +86,17 @@ def _moved_hosts(before: Meaning, after: Meaning) -> Iterator[Difference]:
         old = before.tasks.get(path)
         if old is None:
             continue
-        was, now = host_of(old, before), host_of(task, after)
-        if was and now and was != now and old.data["config"].get("url") == task.data["config"].get("url"):
-            place = (*task.place, "config", "url")
-            yield _effect(before, after, task, f"{path}.config.url", "TARGET_CHANGED", was, now, place)
+        for host, inside in ((host_of, ("config", "url")), (host_of_undo, ("compensate", "config", "url"))):
+            was, now = host(old, before), host(task, after)
+            if was and now and was != now and _below(old.data, inside) == _below(task.data, inside):
+                where = f"{path}.{'.'.join(inside)}"
+                yield _effect(before, after, task, where, "TARGET_CHANGED", was, now, (*task.place, *inside))
+
+
+def _below(value: Json, keys: tuple[str, ...]) -> Json:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _effect(

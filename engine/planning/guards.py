@@ -11,6 +11,7 @@ from engine.planning.meaning import Meaning, TaskMeaning, expressions_of
 
 _SECRET: Final = re.compile(r"(?<![\w.])secrets\.([A-Za-z_][A-Za-z0-9_]*)")
 _AUTHORITY: Final = re.compile(r"[/?#\\]")
+_COMPOSITE: Final = frozenset({"map", "loop", "group"})
 _ENV: Final = re.compile(r"env\.([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -36,8 +37,18 @@ def _names(value: Json) -> list[str]:
 
 def host_of(task: TaskMeaning, meaning: Meaning) -> str:
     """The scheme and host that an http_request calls, as far as they are written out; "" for other tasks."""
-    config = task.data.get("config")
-    if task.data.get("activity_type") != "http_request" or not isinstance(config, dict):
+    return _host(task.data, meaning)
+
+
+def host_of_undo(task: TaskMeaning, meaning: Meaning) -> str:
+    """The same of the call that undoes the task, "" if none does."""
+    undo = task.data.get("compensate")
+    return _host(undo, meaning) if isinstance(undo, dict) else ""
+
+
+def _host(call: dict[str, Json], meaning: Meaning) -> str:
+    config = call.get("config")
+    if call.get("activity_type") != "http_request" or not isinstance(config, dict):
         return ""
     url = config.get("url")
     if not isinstance(url, str):
@@ -102,16 +113,38 @@ def _own(meaning: Meaning, task: TaskMeaning, found: dict[str, frozenset[str]]) 
     run_on = task.data.get("run_on", "success")
     if run_on in ("failure", "always"):
         return around
-    behind = []
-    for path in dependencies(meaning, task):
-        guards = found.get(path, frozenset())
-        if _stops(meaning.tasks[path]):
-            guards |= {path}
-        behind.append(guards)
+    behind = [found.get(path, frozenset()) | _inside(meaning, path) for path in dependencies(meaning, task)]
     if not behind:
         return around
     kept = frozenset.intersection(*behind) if run_on == "any_success" else frozenset[str]().union(*behind)
     return around | kept
+
+
+def _inside(meaning: Meaning, path: str) -> frozenset[str]:
+    """The approvals whose "no" keeps what stands behind a task from running: the task itself, or some inside of it."""
+    if _stops(meaning.tasks[path]):
+        return frozenset({path})
+    if meaning.tasks[path].kind not in _COMPOSITE:
+        return frozenset()
+    below = f"{path}."
+    return frozenset(
+        inner
+        for inner, task in meaning.tasks.items()
+        if inner.startswith(below) and _stops(task) and _fails_through(meaning, task, path)
+    )
+
+
+def _fails_through(meaning: Meaning, task: TaskMeaning, outer: str) -> bool:
+    """Whether a failure of a task is one of the task `outer` around it, and of what stands behind that."""
+    around = task.parent
+    while around:
+        data = meaning.tasks[around].data
+        if data.get("continue_on_failure") or data.get("tolerated_failures"):
+            return False
+        if around == outer:
+            return True
+        around = meaning.tasks[around].parent
+    return False
 
 
 def dependencies(meaning: Meaning, task: TaskMeaning) -> list[str]:

@@ -7,6 +7,7 @@ is recorded, the paths part there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -14,14 +15,13 @@ from engine.core.contracts import Json
 from engine.core.plan import HUMAN_APPROVAL, PHASES
 from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.json_schemas import compile_schema
-from engine.planning.plans import NotReplayed, Replayed
+from engine.planning.plans import NOT_THERE, NotReplayed, Replayed
 from engine.planning.recorded import RecordedRun, RecordedTask
 from engine.testing.addresses import UNDO, ByAddress, path_of
-from engine.testing.cases import NEVER_RETRIED, Answer, Case, Expectation, Failure, Mock, Signal, Vote
+from engine.testing.cases import NEVER_RETRIED, Answer, Cancel, Case, Expectation, Failure, Mock, Signal, Vote
 from engine.testing.driver import Driver
 from engine.testing.traces import TaskEnd, Trace
 
-NOT_THERE: Final = "not there"
 _JUDGED: Final = ("activity", "workflow", "signal")
 """Types of tasks whose `outputs` are made of a result that is not kept."""
 _AROUND: Final = (
@@ -34,6 +34,8 @@ _ONE_STEP: Final[dict[str, Json]] = {
     "until": None,
 }  # fmt: skip
 """What stands in its place, in the compiled form."""
+_SAY_NAMES: Final = frozenset({"required", "additionalProperties", "dependentRequired"})
+"""Keywords of which an error says names of inputs, and none of their values."""
 _LONG: Final = 1e9
 """Seconds, for an activity that was cancelled before it could answer."""
 
@@ -45,8 +47,8 @@ def replay(
 
     `old` is the compiled form that it ran, `new` the one to be judged.
     """
-    if run.status not in ("COMPLETED", "FAILED"):
-        return NotReplayed(run.id, f"it ended {run.status}")
+    if not run.status:
+        return NotReplayed(run.id, "how it ended is not recorded")
     if refused := _refused(run, new):
         return Replayed(run.id, run.commit_sha, "", "started", f"refused: {refused}", run.status)
     played_old, played_new, unknown = _comparable(old, new)
@@ -73,12 +75,28 @@ def _whole(name: str) -> dict[str, Any]:
 
 
 def _refused(run: RecordedRun, new: dict[str, Any]) -> str:
-    """Why the start would be refused with the recorded inputs, "" if it would not."""
+    """Why the start would be refused with the recorded inputs, "" if it would not.
+
+    In words of the new schema: what the inputs hold is nothing for the comment of a pull request.
+    """
     schema = new["inputs"] or {"type": "object", "additionalProperties": False}
     for error in compile_schema(schema).iter_errors(run.inputs):
         where = "/".join(["inputs", *map(str, error.instance_path)])
-        return f"{where}: " + str(error.message).split("\n", 1)[0][:200]
+        keyword, asked = _asked(schema, list(error.schema_path))
+        if keyword in _SAY_NAMES:
+            return f"{where}: " + str(error.message).split("\n", 1)[0][:200]
+        return f"{where}: does not fit {keyword} {asked}".rstrip()
     return ""
+
+
+def _asked(schema: Any, path: list[str | int]) -> tuple[str, str]:
+    """The keyword that a path in a schema ends at, and what stands there."""
+    for part in path:
+        try:
+            schema = schema[part]
+        except (KeyError, IndexError, TypeError):  # it went through a reference
+            return str(path[-1]), ""
+    return str(path[-1]) if path else "", json.dumps(schema, ensure_ascii=False)[:100]
 
 
 # --- what was recorded, as the answers of a test ----------------------------------------------------------------------
@@ -112,6 +130,7 @@ def _case(run: RecordedRun, form: dict[str, Any], unknown: frozenset[str]) -> Ca
         name=run.id, line=0, place=(), inputs=run.inputs, mocks=mocks, approvals=votes, expect=Expectation("", {}, {}),
         started_at=run.started_at, started_by=run.started_by, commit_author=run.commit_author, signals=signals,
         trigger=run.trigger, targets=run.targets,
+        cancel=Cancel(run.cancel.after, run.cancel.by, run.cancel.reason) if run.cancel else None,
     )  # fmt: skip
 
 
@@ -263,7 +282,7 @@ def _compared(run: RecordedRun, before: Trace, after: Trace, form: dict[str, Any
         return None
     task, was, would = found
     if was == "CANCELLED":
-        would = "unknown"  # it never answered
+        would = "another: it was broken off, and never answered"
     return Replayed(run.id, run.commit_sha, task, was, would, run.status, after.status)
 
 
@@ -313,7 +332,7 @@ def replay_all(
             found = replay(run, old, new, types)
         except (KeyError, ValueError, TypeError, AssertionError) as error:
             # Recorded by another release, or damaged: it says nothing, and the others still do.
-            found = NotReplayed(run.id, f"it cannot be read: {type(error).__name__}: {str(error)[:200]}")
+            found = NotReplayed(run.id, f"it cannot be read: {type(error).__name__}")
         if isinstance(found, Replayed):
             differ.append(found)
         elif found is not None:

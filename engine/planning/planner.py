@@ -28,14 +28,15 @@ class FileChange:
     """A definition file at the two ends of the range; None where it does not stand.
 
     `functions` are files below the source's `functions/` that differ: they change what the definition does, even
-    where its own text is the same at both ends. `folder` is that of the source.
+    where its own text is the same at both ends.  `source` is the folder of the source: in two of them the same name may
+    stand, as two workflows.
     """
 
     path: str
     old: bytes | None
     new: bytes | None
     functions: tuple[str, ...] = ()
-    folder: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +52,24 @@ def make_plan(
     files: Sequence[FileChange],
     *,
     types: ActivityTypes,
-    names: Mapping[str, str] | None = None,
+    names: Mapping[tuple[str, str], str] | None = None,
     surroundings: Sequence[Surroundings] = (),
     problems: Sequence[Problem] = (),
 ) -> Plan:
     """The plan of `files`, which may leave out what is the same at both ends.
 
     `surroundings` are the sources at the head, where they are known: what changes must fit to them. `names` are those of
-    definitions that do not change, with the path of each, where no more is known: a name stands once in a source.
-    `problems` are those that were found on the way here.
+    definitions that do not change (the source's folder and the name), with the path of each, where no more is known: a
+    name stands once in a source. `problems` are those that were found on the way here.
     """
     found = list(problems)
     plans: list[DefinitionPlan] = []
     known = {each.folder: each for each in surroundings}
     # A source without a file that differs may have functions that do.
-    for folder in sorted({file.folder for file in files} | known.keys()):
-        around = known.get(folder) or Surroundings(folder, names=names or {})
-        mine = sorted((file for file in files if file.folder == folder), key=lambda each: each.path)
+    for folder in sorted({file.source for file in files} | known.keys()):
+        theirs = {name: path for (place, name), path in (names or {}).items() if place == folder}
+        around = known.get(folder) or Surroundings(folder, names=theirs)
+        mine = sorted((file for file in files if file.source == folder), key=lambda each: each.path)
         planned, more = _source(mine, around, types, whole=folder in known)
         plans += planned
         found += more
@@ -98,9 +100,10 @@ def _source(
             continue
         after = _side(file.path, file.new)
         assert after is not None
-        if (twice := _twice(after, new, around.names)) is not None:
+        name = after.meaning.name
+        if (twice := _twice(after, new[name].path if name in new else around.names.get(name))) is not None:
             found.append(twice)
-        new.setdefault(after.meaning.name, after)
+        new.setdefault(name, after)
         forms.append(Definition(checked.compiled, file.path, file.new))
     if whole:
         found += problems_around(forms, invalid, old.keys() - new.keys() - invalid.keys(), around, types)
@@ -114,7 +117,7 @@ def _source(
 
 def needed_around(files: Sequence[FileChange], around: Surroundings, types: ActivityTypes) -> Surroundings:
     """As much of a source at the head as the plan of `files` needs: what a server has to be told of it."""
-    mine = [file for file in files if file.folder == around.folder]
+    mine = [file for file in files if file.source == around.folder]
     sides = [_side(file.path, file.old) for file in mine]
     old = {side.meaning.name for side in sides if side is not None}
     forms = [
@@ -137,8 +140,7 @@ def _side(path: str, text: bytes | None) -> _Side | None:
     return None if found is None or text is None else _Side(path, text, found)
 
 
-def _twice(after: _Side, new: Mapping[str, _Side], names: Mapping[str, str]) -> Problem | None:
-    first = new[after.meaning.name].path if after.meaning.name in new else names.get(after.meaning.name)
+def _twice(after: _Side, first: str | None) -> Problem | None:
     if first is None or first == after.path:
         return None
     return after.meaning.document.problem(

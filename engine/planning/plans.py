@@ -16,6 +16,9 @@ Level = Literal["high", "medium", "low", "none"]
 LEVELS: Final[tuple[Level, ...]] = ("high", "medium", "low", "none")
 """Worst first."""
 
+NOT_THERE: Final = "not there"
+"""What a recorded run says of a task that the definition does not have."""
+
 Kind = Literal["added", "removed", "changed", "effect"]
 DefinitionChange = Literal["added", "changed", "moved", "retired", "rewritten", "invalid"]
 

@@ -58,6 +58,15 @@ class RecordedSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedCancel:
+    """Somebody asked the run to end, `after` seconds from its start."""
+
+    by: str
+    after: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedRun:
     """One run that has ended. Tasks are known by their addresses."""
 
@@ -71,6 +80,7 @@ class RecordedRun:
     attempts: dict[str, tuple[RecordedAttempt, ...]] = field(default_factory=dict)
     votes: dict[str, tuple[RecordedVote, ...]] = field(default_factory=dict)
     signals: tuple[RecordedSignal, ...] = ()
+    cancel: RecordedCancel | None = None
     commit_author: str = ""
     trigger: Json = None
     targets: tuple[str, ...] = ()

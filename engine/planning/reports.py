@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from engine.core.contracts import Json
-from engine.planning.plans import LEVELS, Change, DefinitionPlan, Live, Plan
+from engine.planning.plans import LEVELS, NOT_THERE, Change, DefinitionPlan, Live, Plan, Replayed
 
 MARKER: Final = "<!-- pinflow-plan -->"
 """First line of a comment: by it the next plan of the same pull request finds the one that it replaces."""
 MAX_MARKDOWN: Final = 60_000
 """Characters: forges take little more than 65,000."""
 _MAX_VALUE: Final = 100
+_TITLE_LINES: Final = 6
+"""Of a definition in Markdown, up to its first change."""
 _SIGNS: Final = {
     "added": "+", "changed": "~", "moved": ">", "retired": "-", "rewritten": "=", "invalid": "!",
 }  # fmt: skip
@@ -46,15 +49,38 @@ def as_markdown(plan: Plan) -> str:
     head += [f"> {_md(note)}\n" for note in plan.notes]
     if plan.problems:
         head += ["**This change would be refused.**", ""]
-        head += [f"- {_code(str(problem))}" for problem in plan.problems] + [""]
     made = "\n".join(head).rstrip("\n") + "\n\n"
+    problems = [f"- {_code(str(problem))}" for problem in plan.problems]
+    made, left = _fitted(made, problems)
+    if left:
+        return made + _left_out(f"{left} more problem{'' if left == 1 else 's'}")
+    made += "\n" if problems else ""
     for number, definition in enumerate(plan.definitions):
-        part = "\n".join(_markdown_of(definition)) + "\n\n"
-        if len(made) + len(part) > MAX_MARKDOWN:
-            left = len(plan.definitions) - number
-            return f"{made}\n…and {left} more, which did not fit here: run `pinflow plan` for all of it.\n"
-        made += part
+        lines = list(_markdown_of(definition))
+        fitted, left = _fitted(made, lines)
+        if left:
+            # Of one that is too long the worst is told: a table or a list may end after any of its rows.
+            begun = len(lines) - left > _TITLE_LINES
+            rest = len(plan.definitions) - number - begun
+            parts = [f"more of {_code(definition.name or '?')}"] if begun else []
+            parts += [f"{rest} more definition{'' if rest == 1 else 's'}"] if rest else []
+            return (fitted if begun else made) + _left_out(" and ".join(parts))
+        made = fitted + "\n"
     return made.rstrip("\n") + "\n"
+
+
+def _fitted(made: str, lines: list[str]) -> tuple[str, int]:
+    """A text with as many of the lines as there is room for, and how many there is none for."""
+    room = MAX_MARKDOWN - len(made)
+    for number, line in enumerate(lines):
+        room -= len(line) + 1
+        if room < 0:
+            return made + "".join(f"{each}\n" for each in lines[:number]), len(lines) - number
+    return made + "".join(f"{each}\n" for each in lines), 0
+
+
+def _left_out(what: str) -> str:
+    return f"\n…and {what} did not fit here: run `pinflow plan` for all of it.\n"
 
 
 FORMATS: Final[dict[str, Callable[[Plan], str]]] = {
@@ -95,8 +121,8 @@ def _text_of(definition: DefinitionPlan) -> Iterator[str]:
         yield _plain(f"    {change.level:<6}  {change.code}  {place}{_values(change, _shown)}".rstrip(": "))
         yield _plain(f"            {_where(definition, change)}{change.why}")
     for live in definition.live:
-        for line in _live_lines(live):
-            yield _plain(f"    {line}")
+        for line in _live_lines(live, _plain):
+            yield f"    {line}"
 
 
 def _where(definition: DefinitionPlan, change: Change) -> str:
@@ -127,32 +153,47 @@ def _plain(text: str) -> str:
 # --- what only a server knows -----------------------------------------------------------------------------------------
 
 
-def _live_lines(live: Live) -> Iterator[str]:
+def _live_lines(live: Live, shown: Callable[[str], str]) -> Iterator[str]:
+    """What a definition meets in one source; `shown` shows what comes from files and rows."""
+    source = shown(live.source)
     if not live.commit_sha:
-        yield f"{live.source}: not live"
+        yield f"{source}: not live"
     else:
-        same = "the base of this plan" if live.is_base else "not the base of this plan: it has moved on"
-        yield f"{live.source}: live at {live.commit_sha[:12]}, {same}"
+        same = (
+            "the base of this plan" if live.is_base else "which is another version than the base of this plan"
+        )
+        yield f"{source}: live at {shown(live.commit_sha[:12])}, {same}"
     for runs in live.runs:
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(runs.statuses.items()))
-        since = f", the oldest since {runs.oldest}" if runs.oldest else ""
+        since = f", the oldest since {_moment(runs.oldest)}" if runs.oldest else ""
         number = f"{runs.count} open run{'' if runs.count == 1 else 's'}"
-        yield f"  {number} of {runs.commit_sha[:12]} ({statuses}{since}): each ends as it began"
+        ends = "ends" if runs.count == 1 else "each ends"
+        yield f"  {number} of {shown(runs.commit_sha[:12])} ({statuses}{since}): {ends} as it began"
     if live.parents:
-        yield f"  started as a child by: {', '.join(live.parents)}"
+        yield f"  started as a child by: {', '.join(map(shown, live.parents))}"
     if live.triggers:
-        yield f"  starts by itself: {', '.join(live.triggers)}"
+        yield f"  starts by itself: {', '.join(map(shown, live.triggers))}"
     if live.replayed or live.unknown:
         yield f"  {len(live.differ)} of {live.replayed} recorded runs would go another way"
     for run in live.differ:
-        ends = (
-            f"; it ended {run.status} and would end {run.would_end}"
-            if run.would_end not in ("", run.status)
-            else ""
-        )
-        yield f"    {run.run}: {run.task} was {run.was}, would be {run.would}{ends}"
+        yield f"    {shown(run.run)}: {_another_way(run, shown)}"
     for unknown in live.unknown:
-        yield f"    {unknown.run}: not compared: {unknown.why}"
+        yield f"    {shown(unknown.run)}: not compared: {shown(unknown.why)}"
+
+
+def _moment(iso: str) -> str:
+    """`2026-06-01T12:00:00+00:00`, as people read it."""
+    day, _, time = iso.partition("T")
+    return f"{day} {time[:5]} UTC" if time.endswith(("+00:00", "Z")) else iso
+
+
+def _another_way(run: Replayed, shown: Callable[[str], str]) -> str:
+    was = "was not there" if run.was == NOT_THERE else f"was {run.was}"
+    would = "would not be there" if run.would == NOT_THERE else f"would be {shown(run.would)}"
+    told = f"{shown(run.task) if run.task else 'the run'} {was}, {would}"
+    if run.task and run.would_end not in ("", run.status):
+        told += f"; it ended {run.status} and would end {run.would_end}"
+    return told
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
@@ -175,8 +216,8 @@ def _markdown_of(definition: DefinitionPlan) -> Iterator[str]:
         yield f"| {_BADGES[change.level]} | **{change.code}**: {change.why} | {where}{line} | {values} |"
     for live in definition.live:
         yield ""
-        for line in _live_lines(live):
-            yield f"{'  ' * (_indent(line) // 2)}- {_md(line.strip())}"
+        for line in _live_lines(live, _code):
+            yield f"{'  ' * (_indent(line) // 2)}- {line.strip()}"
 
 
 def _indent(line: str) -> int:
@@ -187,7 +228,8 @@ def _code(text: str, *, cell: bool = False) -> str:
     """Text as a code span, whatever it holds: nothing in it is Markdown, a mention or a link."""
     text = _plain(text)
     if cell:
-        text = text.replace("\\", "\\\\").replace("|", "\\|")
+        # A bar ends the cell, also inside of a code span, unless an odd number of backslashes stands before it.
+        text = re.sub(r"(\\*)\|", lambda found: found[1] * 2 + "\\|", text)
     longest = run = 0
     for letter in text:
         run = run + 1 if letter == "`" else 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 from engine.core.contracts import Json
 from engine.dsl.words import DEFAULT_TIMEOUT
 from engine.planning.difference import Difference
-from engine.planning.guards import host_of, secrets_of
+from engine.planning.guards import host_of, host_of_undo, secrets_of
 from engine.planning.meaning import TaskMeaning, in_seconds
 from engine.planning.plans import Level
 
@@ -18,6 +18,8 @@ _NOT_IDEMPOTENT: Final = frozenset({"POST", "PATCH"})
 """Methods of HTTP that may do their work twice when they are sent twice (RFC 9110, 9.2.2)."""
 _TEXT: Final = frozenset({"name", "title", "description", "labels", "version", "message"})
 _TIMES: Final = frozenset({"timeout", "total_timeout", "cleanup_timeout", "deadline", "max_age", "catchup_window"})  # fmt: skip
+_URL: Final = ("config", "url")
+_URL_OF_UNDO: Final = ("compensate", "config", "url")
 _NARROWING: Final = frozenset({
     "type", "enum", "const", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
     "minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "multipleOf", "minProperties", "maxProperties",
@@ -87,6 +89,8 @@ def _approval_weakened(d: Difference) -> bool:
             return not set(_listed(old)) <= set(_listed(new))
         case ("config", "on_timeout"):
             return bool(new == "approve")
+        case ("config", "deadline") if d.new_task.data["config"].get("on_timeout") == "approve":
+            return _shorter(d)  # it passes by itself, and sooner
         case ("config", "on_reject"):
             return bool(new == "continue")
         case ("config", "form", *_):
@@ -164,13 +168,30 @@ def _input_required(d: Difference) -> bool:
     if not _input(d):
         return False
     if d.key == ("inputs",):
+        around: tuple[str, ...] = d.key
         made = set((d.new or {}).get("required") or ()) if d.old is None else set()
     elif d.key[-1] == "required" and d.key[-2:-1] != ("properties",):
+        around = d.key[:-1]
         made = set(map(str, _listed(d.new))) - set(map(str, _listed(d.old)))
+    elif _default(d) and d.new is None:
+        around = d.key[:-3]
+        made = {d.key[-2]} & set(map(str, _listed(_schema_at(d, around).get("required"))))
     else:
         return False
-    properties = (d.after.top.get("inputs") or {}).get("properties") or {}
+    properties = _schema_at(d, around).get("properties") or {}
     return any("default" not in (properties.get(name) or {}) for name in made)
+
+
+def _default(d: Difference) -> bool:
+    return _input(d) and d.key[-1] == "default" and d.key[-3:-2] == ("properties",)
+
+
+def _schema_at(d: Difference, key: tuple[str, ...]) -> dict[str, Any]:
+    """The new schema of the inputs at a key."""
+    found: Any = d.after.top
+    for part in key:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _input_removed(d: Difference) -> bool:
@@ -191,13 +212,18 @@ def _input_narrowed(d: Difference) -> bool:
 def _target(d: Difference) -> bool:
     if d.note == "TARGET_CHANGED":
         return True
-    if d.key != ("config", "url") or d.old_task is None or d.new_task is None:
+    if d.old_task is None or d.new_task is None or d.key not in (_URL, _URL_OF_UNDO):
         return False
-    return host_of(d.old_task, d.before) != host_of(d.new_task, d.after)
+    host = host_of if d.key == _URL else host_of_undo
+    return host(d.old_task, d.before) != host(d.new_task, d.after)
 
 
 def _secret_target(d: Difference) -> bool:
-    return _target(d) and d.new_task is not None and bool(secrets_of(d.new_task.data))
+    if not _target(d) or d.new_task is None:
+        return False
+    undo = d.path.endswith(".".join(_URL_OF_UNDO))
+    carried = d.new_task.data.get("compensate") if undo else d.new_task.data
+    return bool(secrets_of(carried))
 
 
 def _trigger(d: Difference, kind: str) -> bool:
@@ -208,6 +234,18 @@ def _trigger(d: Difference, kind: str) -> bool:
             if isinstance(each, dict) and each.get("id") == d.key[1]:
                 return bool(each.get("type") == kind)
     return False
+
+
+def _whole_trigger(d: Difference) -> bool:
+    return d.task is None and _key("triggers")(d) and len(d.key) == 2
+
+
+def _trigger_inputs(d: Difference) -> bool:
+    return d.task is None and _key("triggers")(d) and d.key[2:3] == ("inputs",)
+
+
+def _of_type(d: Difference, kind: str) -> bool:
+    return d.task is not None and d.task.data.get("type") == kind
 
 
 def _unsigned(d: Difference) -> bool:
@@ -279,18 +317,26 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("INPUT_REMOVED", "high", "callers and triggers that still give it are refused", _input_removed),
     Rule("DEFINITION_RETIRED", "high", "nothing can start it any more, but by an older commit", _noted("DEFINITION_RETIRED")),
     Rule("INPUT_NARROWED", "medium", "inputs that were accepted may be refused", _input_narrowed),
+    Rule("INPUT_DEFAULT", "medium", "runs that do not give it take another value", _default),
     Rule("SECRET_SPREAD", "medium", "a secret that only other tasks used", _noted("SECRET_SPREAD")),
     Rule("TARGET_CHANGED", "medium", "the call goes to another host", _target),
     Rule("METHOD_CHANGED", "medium", "the call does something else", _config("method")),
+    Rule("TRIGGER_ADDED", "medium", "it starts by itself in one more way", lambda d: _whole_trigger(d) and d.old is None),
+    Rule("TRIGGER_REMOVED", "medium", "it no longer starts by itself in this way", lambda d: _whole_trigger(d) and d.new is None),
+    Rule("TRIGGER_INPUTS", "medium", "the runs that it starts have other inputs", _trigger_inputs),
     Rule("SCHEDULE_CHANGED", "medium", "it starts by itself at other times", lambda d: _trigger(d, "schedule")),
     Rule("TRIGGER_CHANGED", "medium", "other messages start it", _key("triggers")),
     Rule("TIMEOUT_SHORTENED", "medium", "what was in time may be late", _shorter),
     Rule("CONCURRENCY_CHANGED", "medium", "more, fewer or other runs and tasks go on at once", _key("concurrency", "max_concurrency")),
-    Rule("RETRY_ADDED", "medium", "the code may run twice for one task", lambda d: _retry_begins(d) and d.new_task is not None and d.new_task.data.get("activity_type") != "http_request"),
+    Rule("RETRY_ADDED", "medium", "its work may be done twice", lambda d: _retry_begins(d) and d.new_task is not None and d.new_task.data.get("activity_type") != "http_request"),
     Rule("RETRY_REMOVED", "medium", "the first failure is final", _retry_ends),
     Rule("CODE_CHANGED", "medium", "other code runs", _code),
     Rule("CHILD_CHANGED", "medium", "another workflow, or another version of it, is started", lambda d: d.task is not None and _key("workflow", "ref", "one_of")(d)),
-    Rule("CONDITION_CHANGED", "medium", "it runs, ends or repeats under another condition", lambda d: d.task is not None and (_key("when", "run_on", "success_when", "until", "items", "max_iterations", "schema", "signal")(d) or d.key == ("retry", "when"))),
+    Rule("SIGNAL_CHANGED", "medium", "it waits for something else: what is sent as before may not reach it", lambda d: _of_type(d, "signal") and _key("signal", "correlation", "schema")(d)),
+    Rule("ITEMS_CHANGED", "medium", "it is done for other items", lambda d: d.task is not None and _key("items")(d)),
+    Rule("WAIT_CHANGED", "medium", "what comes after it begins at another time", lambda d: _of_type(d, "wait") and _key("duration", "until")(d)),
+    Rule("END_CHANGED", "medium", "the run ends with another status", lambda d: _of_type(d, "end") and _key("status")(d)),
+    Rule("CONDITION_CHANGED", "medium", "it runs, succeeds or repeats under another condition", lambda d: d.task is not None and (_key("when", "run_on", "success_when", "until", "max_iterations")(d) or _config("expected_status")(d) or d.key == ("retry", "when"))),
     Rule(
         "FAILURE_HANDLING", "medium", "a failure has other consequences",
         lambda d: _cleanup_task(d) or _key("continue_on_failure", "on_task_failure", "tolerated_failures", "compensate")(d),
@@ -307,6 +353,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("ORDER_CHANGED", "low", "it waits for something else as well", _key("depends_on")),
     Rule("PLACEMENT_CHANGED", "low", "it runs elsewhere", lambda d: d.task is not None and _key("task_queue", "execution")(d)),
     Rule("SECRET_REMOVED", "low", "a secret is used no more", lambda d: d.task is None and _key("secrets")(d) and bool(set(_listed(d.old)) - set(_listed(d.new)))),
+    Rule("SECRET_DECLARED", "low", "its tasks may use it", lambda d: d.task is None and _key("secrets")(d)),
     Rule("DEFINITION_ADDED", "low", "it can be started once this is merged", _noted("DEFINITION_ADDED")),
     Rule("TEXT_CHANGED", "none", "it is told otherwise, and does the same", _text),
     Rule("DEFINITION_MOVED", "none", "the file stands elsewhere, and says the same", _noted("DEFINITION_MOVED")),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from engine.core.contracts import Json
 from engine.errors import InvalidDefinition
+from engine.registry.refs import candidates
 from engine.storage import registry
 from engine.storage.database import Connection
 from engine.storage.rows import Record
@@ -143,11 +144,7 @@ class _Resolver:
         registered = [row for row in rows if row["status"] == "REGISTERED"]
         commits = sorted({row["sha"] for row in registered})
         if len(commits) != 1:
-            what = (
-                f"is ambiguous: {', '.join(sha[:16] for sha in commits[:5])}"
-                if commits
-                else "is not registered"
-            )
+            what = f"is ambiguous: {candidates(commits)}" if commits else "is not registered"
             raise InvalidDefinition([], f"{caller} calls a workflow at commit {ref}, which {what}")
         # A commit can be the tip twice, after a forced push: the newer one counts.
         row = max(registered, key=lambda each: each["seq"])

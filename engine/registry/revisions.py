@@ -24,7 +24,8 @@ class Author:
 class Commit:
     """A commit as git has it. `tree_sha` is that of the source's folder, "" if the commit lacks the folder.
 
-    `authors` are those of all commits that it brought, as a merge does; empty if it brought none but itself.
+    `authors` are those of all commits that it brought, as a merge does, co-authors included; empty if it brought none but
+    itself, and has one author.
     `signer` is whose trusted key has signed it, if that was asked for, and `signer_key` the key's fingerprint.
     """
 

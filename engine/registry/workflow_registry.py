@@ -15,6 +15,7 @@ from engine.errors import InvalidInput, NotFound
 from engine.registry import closure
 from engine.registry import publish as publishing
 from engine.registry.closure import Closure
+from engine.registry.refs import ambiguous_ref
 from engine.registry.revisions import Cursor, Published, RevisionPlan
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
@@ -111,8 +112,7 @@ class WorkflowRegistry:
                 hint=await _latest_commits(connection, known),
             )
         if len(commits) > 1:
-            few = ", ".join(commit[:16] for commit in commits[:5])
-            raise InvalidInput(f"ref {ref} is ambiguous: {few}", hint="give more characters of the SHA")
+            raise ambiguous_ref(ref, commits)
         return await self._resolve_revision(connection, name, commits[0], known, revisions)
 
     async def _resolve_revision(
@@ -222,7 +222,7 @@ class WorkflowRegistry:
         if not commits:
             raise NotFound(f"commit {ref[:80]} is no revision of a watched branch")
         if len(commits) > 1:
-            raise InvalidInput(f"ref {ref} is ambiguous: {', '.join(commit[:16] for commit in commits[:5])}")
+            raise ambiguous_ref(ref, commits)
         return str(commits[0])
 
     async def changes_of(self, sha: str) -> list[Record]:
@@ -311,13 +311,17 @@ async def _unknown_name(connection: Connection, name: str, source: str) -> NotFo
             f"workflow {name} was retired by commit {str(row['retired_sha'])[:12]}",
             hint="run an older version of it with its commit SHA as ref",
         )
-    live = sorted({row["name"] for row in await registry.names(connection) if not row["retired"]})
+    if source and source not in (there := [row["name"] for row in await sources.list_all(connection)]):
+        return NotFound(f"no source {source[:80]!r}", hint=f"there are: {', '.join(there) or 'none'}")
+    wanted = f"{source}/{name}" if source else name
+    rows = await registry.names(connection)
+    live = sorted({row["name"] for row in rows if not row["retired"] and source in ("", row["source"])})
     close = difflib.get_close_matches(name, live, n=3)
     if close:
-        return NotFound(f"no workflow {name[:80]!r}", hint=f"did you mean {' or '.join(close)}?")
+        return NotFound(f"no workflow {wanted[:160]!r}", hint=f"did you mean {' or '.join(close)}?")
     some = ", ".join(live[:10]) + (", ..." if len(live) > 10 else "")
     return NotFound(
-        f"no workflow {name[:80]!r}", hint=f"there are: {some}" if live else "none is deployed yet"
+        f"no workflow {wanted[:160]!r}", hint=f"there are: {some}" if live else "none is deployed yet"
     )
 
 

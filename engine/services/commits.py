@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.errors import NotFound
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services import cursors
-from engine.services.executions import commit_prefix
+from engine.services.executions import one_commit
 from engine.storage import decisions, executions, history
 from engine.storage.database import Database
 from engine.storage.rows import Record
@@ -59,11 +59,12 @@ class AuditService:
         """Audit rows in the order in which they were written, and the cursor of the next page ("" if there is none)."""
         after = cursors.decode(cursor, int)
         async with self._database.read() as connection:
+            commit_sha = await one_commit(connection, commit_sha)
             rows = await history.page(
                 connection,
                 count=count + 1,
                 after=after[0] if after else 0,
-                commit_sha=commit_prefix(commit_sha),
+                commit_sha=commit_sha,
                 execution_id=execution_id,
                 workflow=workflow,
                 source=source,

@@ -11,13 +11,14 @@ from engine.core.states import RUN_ENDS
 from engine.errors import InputProblem, InvalidInput, PinflowError
 from engine.executor.runs import Snapshot
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.registry.refs import ambiguous_ref
 from engine.registry.workflow_registry import LATEST, PinnedVersion, WorkflowRegistry
 from engine.services import cursors, live_tasks
 from engine.services.callers import Caller
 from engine.services.inputs import canonical
 from engine.services.starts import Ask, Begun, Started, Starts, request_hash, unknown
-from engine.storage import executions, run_detail
-from engine.storage.database import Database
+from engine.storage import executions, registry, run_detail
+from engine.storage.database import Connection, Database
 from engine.storage.rows import Record
 
 SNAPSHOT_LIMIT = 1.0
@@ -213,13 +214,14 @@ class ExecutionService:
         before = cursors.decode(cursor, str)
         source, _, name = workflow.rpartition("/")
         async with self._database.read() as connection:
+            commit_sha = await one_commit(connection, commit_sha)
             rows = await executions.page(
                 connection,
                 count=count + 1,
                 before=before[0] if before else "",
                 workflow=name,
                 source=source,
-                commit_sha=commit_prefix(commit_sha),
+                commit_sha=commit_sha,
                 status=status,
                 started_by=started_by,
                 parent=parent,
@@ -233,8 +235,19 @@ class ExecutionService:
         return rows[:count], cursors.encode(rows[count - 1]["id"]) if more else ""
 
 
-def commit_prefix(text: str) -> str:
-    """A full or short commit SHA for a search, lower-case. Raises `InvalidInput`."""
+async def one_commit(connection: Connection, text: str) -> str:
+    """A full or short commit SHA for a search, lower-case. Raises `InvalidInput`, also if it means several revisions."""
+    sha = _commit_prefix(text)
+    if not sha or len(sha) >= 40:
+        return sha
+    found = await registry.revisions_by_prefix(connection, sha)
+    commits = sorted({revision["sha"] for revision in found})
+    if len(commits) > 1:
+        raise ambiguous_ref(text, commits)
+    return sha
+
+
+def _commit_prefix(text: str) -> str:
     sha = text.lower()
     if sha and (not 4 <= len(sha) <= 64 or any(character not in "0123456789abcdef" for character in sha)):
         raise InvalidInput(

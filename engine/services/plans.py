@@ -15,7 +15,14 @@ from engine.dsl.compiler import digest
 from engine.planning.history import replay_all
 from engine.planning.planner import FileChange, make_plan
 from engine.planning.plans import DefinitionPlan, Live, Plan, RunsOfVersion
-from engine.planning.recorded import RecordedAttempt, RecordedRun, RecordedSignal, RecordedTask, RecordedVote
+from engine.planning.recorded import (
+    RecordedAttempt,
+    RecordedCancel,
+    RecordedRun,
+    RecordedSignal,
+    RecordedTask,
+    RecordedVote,
+)
 from engine.planning.surroundings import Surroundings
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.storage import impact, registry
@@ -52,7 +59,7 @@ class PlanService:
         head: str,
         files: Sequence[FileChange],
         *,
-        names: Mapping[str, str],
+        names: Mapping[tuple[str, str], str],
         surroundings: Sequence[Surroundings] = (),
         server: str = "",
         source: str = "",
@@ -93,8 +100,10 @@ class PlanService:
         async with self._database.read() as connection:
             known = await registry.definitions(connection, plan.name, source)
             live = {row["source"]: row for row in await registry.live_by_name(connection, plan.name, source)}
+        # With folders as environments the name stands in several sources, and the file belongs to one of them.
+        theirs = [row for row in known if _lies_in(plan.path, row["folder"])] or known
         return tuple(
-            [await self._of_source(plan, row, live.get(row["source"]), old, new, runs) for row in known]
+            [await self._of_source(plan, row, live.get(row["source"]), old, new, runs) for row in theirs]
         )
 
     async def _of_source(
@@ -144,6 +153,11 @@ class PlanService:
         data = document.data if isinstance(document, loader.Document) else {}
         listed = data.get("triggers") if isinstance(data, dict) else None
         return [_trigger(each) for each in listed or () if isinstance(each, dict)]
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    inside = folder.strip("/.")
+    return not inside or path.startswith(f"{inside}/")
 
 
 def _trigger(trigger: Mapping[str, Json]) -> str:
@@ -210,6 +224,9 @@ def _recorded(row: Record) -> RecordedRun:
                 each["by"],
             )
             for each in row["signals"]
+        ),
+        cancel=next(
+            (RecordedCancel(each["by"], each["after"], each["reason"]) for each in row["cancels"]), None
         ),
         commit_author=row["commit_author"],
         trigger=row["trigger"],

@@ -94,14 +94,8 @@ class RerunService:
     async def _version(self, old: Record, ref: str) -> PinnedVersion:
         if ref != SAME:
             return await self._registry.pin(f"{old['source']}/{old['workflow']}", ref)
-        closure = old["closure"]
-        if old["root_id"]:  # a child's row holds no closure: its root's does
-            async with self._database.read() as connection:
-                root = await executions.start_of(connection, old["root_id"])
-            closure = reachable(old["calls"], (root or {}).get("closure") or {})
-        pin = start_request(old | {"closure": closure}).start.pin
         return PinnedVersion(
-            pin=pin,
+            pin=(await self._start_of(old)).pin,
             version_id=old["version_id"],
             source_id=old["source_id"],
             path="",
@@ -111,12 +105,21 @@ class RerunService:
             labels={},
         )
 
+    async def _start_of(self, old: Record) -> RunStart:
+        """What a run was started with."""
+        closure = old["closure"]
+        if old["root_id"]:  # a child's row holds no closure: its root's does
+            async with self._database.read() as connection:
+                root = await executions.start_of(connection, old["root_id"])
+            closure = reachable(old["calls"], (root or {}).get("closure") or {})
+        return start_request(old | {"closure": closure}).start
+
     async def _carried(self, old: Record) -> dict[str, Carried]:
         compiled = await self._registry.compiled(old["compiled_digest"])
         async with self._database.read() as connection:
             rows = await run_detail.all_tasks(connection, old["id"])
         tasks = [row | (row["more"] or {}) | {"id": row["task"]} for row in rows]
-        start = start_request(old).start
+        start = await self._start_of(old)
         found = await asyncio.to_thread(lambda: carried_of(Plan(compiled), start, tasks))
         asked = _with_approvals(compiled)
         return {address: kept for address, kept in found.items() if static_path(address) not in asked}

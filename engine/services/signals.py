@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine import faults
-from engine.core.contracts import Json
+from engine.core.contracts import MOST_SIGNALS, Json
 from engine.core.ids import callback_token
 from engine.core.states import RUN_ENDS
 from engine.errors import Conflict, InputProblem, InvalidInput, NotFound
@@ -33,8 +33,6 @@ CALLBACK = "callback"
 """Who sends what comes through a callback URL: whoever holds it."""
 MAX_PAYLOAD = 256 * 1024
 """Bytes of JSON: a payload goes through Temporal as it is, and is kept by the run until it is taken."""
-MAX_SIGNALS = 5_000
-"""Of one run; Temporal itself takes no more than 10,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +161,8 @@ class SignalService:
 
 async def _write(connection: Connection, run: Record, signal: Record, by: str) -> bool:
     """The row, the audit and the message; False if the signal is there already."""
-    if await signals.count(connection, run["id"]) >= MAX_SIGNALS:
-        raise Conflict(f"run {run['id']} was sent {MAX_SIGNALS} signals, and takes no more")
+    if await signals.count(connection, run["id"]) >= MOST_SIGNALS:
+        raise Conflict(f"run {run['id']} was sent {MOST_SIGNALS} signals, and takes no more")
     if not await signals.add(connection, run["id"], by=by, **signal):
         return False
     await outbox.enqueue(connection, "signal", run["id"], {**signal, "by": by}, delay=HEAD_START)

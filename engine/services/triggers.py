@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from engine import faults
+from engine.activities.secrets import SecretRequest, Secrets
 from engine.core.contracts import Json, TaskError
 from engine.core.triggering import inputs_of, trigger_of
 from engine.core.values import UNFORESEEN
@@ -84,10 +85,12 @@ class TriggerService:
         live: LiveStarts,
         steering: SteeringService,
         executor: TemporalWorkflowExecutor,
+        secrets: Secrets,
     ) -> None:
         self._database = database
         self._registry = registry
         self._live = live
+        self._secrets = secrets
         self._steering = steering
         self._executor = executor
         self._schedules = Schedules(executor.client, task_queue=executor.task_queue)
@@ -314,7 +317,19 @@ class TriggerService:
         async with self._database.read() as connection:
             rows = await triggers.of_workflow(connection, source_id, workflow)
         outlooks = await asyncio.gather(*(self._outlook(row) for row in rows))
-        return [_shown(row, outlook) for row, outlook in zip(rows, outlooks, strict=True)]
+        shown = [_shown(row, outlook) for row, outlook in zip(rows, outlooks, strict=True)]
+        return [each | await self._unsigned(row) for row, each in zip(rows, shown, strict=True)]
+
+    async def _unsigned(self, row: Record) -> dict[str, Json]:
+        """What is to be said of a webhook whose secret is not there: nothing else tells why all that comes is refused."""
+        if row["spec"]["type"] != "webhook":
+            return {}
+        try:
+            await self._secrets.get(secret_of(row))
+        except PinflowError as error:
+            told = f"every delivery is refused (401), since {error.message}"
+            return {"status": "NO_SECRET", "message": f"{told}; the API needs it as the workers do"}
+        return {}
 
     async def refused(self) -> dict[str, list[Record]]:
         """Schedules that Temporal does not take, by source."""
@@ -342,6 +357,16 @@ def caller_of(trigger: str) -> Caller:
 def key_prefix(source: str, workflow: str, trigger: str) -> str:
     """The beginning of the idempotency keys of all that a trigger starts."""
     return f"{source}/{workflow}/{trigger}/"
+
+
+def secret_of(row: Record) -> SecretRequest:
+    """Which secret signs the deliveries of a webhook trigger."""
+    return SecretRequest(row["spec"]["secret"], row["source"], row["workflow"])
+
+
+def hook_path(row: Record) -> str:
+    """Where the deliveries of a webhook trigger are sent."""
+    return f"/hooks/{row['source']}/{row['workflow']}/{row['id']}"
 
 
 def _said(moment: Moment, previous: datetime | None) -> dict[str, Json]:
@@ -438,7 +463,7 @@ def _shown(row: Record, outlook: Outlook | None) -> dict[str, Json]:
     shown = {"id": row["id"], "type": spec["type"], "status": row["status"], "message": row["message"]}
     shown |= {"last": row["last"], "next": None, "paused": False}
     if spec["type"] == "webhook":
-        return shown | {"path": f"/hooks/{row['source']}/{row['workflow']}/{row['id']}"}
+        return shown | {"path": hook_path(row)}
     named = ("cron", "timezone", "overlap", "catchup_window", "jitter")
     shown |= {name: spec.get(name) for name in named}
     if outlook is not None:

@@ -12,10 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
-import structlog
-
 from engine import faults
-from engine.activities.secrets import SecretRequest, Secrets
+from engine.activities.secrets import Secrets
 from engine.core.contracts import Json
 from engine.core.triggering import inputs_of, trigger_of
 from engine.core.values import UNFORESEEN
@@ -24,7 +22,8 @@ from engine.masking import Masker
 from engine.services.inputs import canonical
 from engine.services.live_starts import LiveStarts
 from engine.services.signatures import Claim, read_claim
-from engine.services.triggers import caller_of, key_prefix
+from engine.services.triggers import caller_of, hook_path, key_prefix, secret_of
+from engine.services.webhook_tally import WebhookTally
 from engine.storage import triggers
 from engine.storage.database import Database
 from engine.storage.rows import Record
@@ -38,16 +37,21 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _HEADERS = 100
 _DEPTH = 100
 
-_log = structlog.get_logger(__name__)
-
 
 class WebhookService:
     """What senders of webhooks do. They have no token: the signature is all."""
 
     def __init__(
-        self, database: Database, live: LiveStarts, secrets: Secrets, *, window: float = 300.0
+        self,
+        database: Database,
+        live: LiveStarts,
+        secrets: Secrets,
+        *,
+        tally: WebhookTally | None = None,
+        window: float = 300.0,
     ) -> None:
         self._database = database
+        self._tally = tally or WebhookTally()
         self._live = live
         self._secrets = secrets
         self._window = window
@@ -60,10 +64,11 @@ class WebhookService:
         """Start the run that a signed request asks for: `{status, reason, id, workflow, commit_sha, repeated}`.
 
         `headers` have lower-case names.  Raises `Unauthenticated` for every request that is not signed with the secret of
-        a trigger of this name, whether there is one or not; then `InvalidInput` and `Unavailable`.
+        a trigger of this name, whether there is one or not, and has its secret or not; then `InvalidInput` and
+        `Unavailable`.
         """
         async with self._stranger():
-            claim = read_claim(headers, time.time(), self._window)
+            claim = self._claimed(headers)
             row, secret = await self._known(workflow, trigger, claim, body)
         masker = Masker([secret])
         said: dict[str, Json] = {
@@ -74,6 +79,7 @@ class WebhookService:
         }
         canonical(said["body"], "body")
         key, earlier = await self._claim(row, claim, headers, body)
+        self._tally.count("trigger", "taken" if earlier is None else "repeated")
         if earlier is not None:
             return _answer("STARTED", id=earlier, workflow=row["workflow"], repeated=True)
         await faults.point("fire.after_claim")
@@ -92,36 +98,50 @@ class WebhookService:
         finally:
             self._strangers -= 1
 
+    def _claimed(self, headers: Mapping[str, str]) -> Claim:
+        try:
+            return read_claim(headers, time.time(), self._window)
+        except Unauthenticated:
+            self._tally.refused("trigger", "unsigned")
+            raise
+
     async def _known(self, workflow: str, trigger: str, claim: Claim, body: bytes) -> tuple[Record, str]:
+        """The trigger that is meant, and its secret. Who cannot sign gets the same words, and makes the same work,
+        whether there is such a webhook or not, and whether the operator has given its secret or not."""
         source, _, name = workflow.rpartition("/")
         async with self._database.read() as connection:
             rows = await triggers.named(connection, name, trigger, source)
+        hooks = [row for row in rows if row["spec"]["type"] == "webhook"]
         fitting = []
-        for row in rows:
-            if row["spec"]["type"] == "webhook":
-                secret = await self._secret(row)
-                if claim.fits(body, secret):
-                    fitting.append((row, secret))
+        missing: dict[str, str] = {}
+        for row in hooks:
+            secret = await self._secret(row, missing)
+            if claim.fits(body, secret or "nobody") and secret:
+                fitting.append((row, secret))
         if not fitting:
-            # The same words, and the same work, whether there is such a webhook or not.
-            if not rows:
+            if not hooks:
                 claim.fits(body, "nobody")
+            self._refused(hooks, missing)
             raise Unauthenticated("no webhook of this name has this signature")
         if len(fitting) > 1:
-            choices = ", ".join(f"/hooks/{row['source']}/{name}/{trigger}" for row, _ in fitting)
+            choices = ", ".join(hook_path(row) for row, _ in fitting)
             raise InvalidInput(f"several sources have a workflow {name}", hint=f"use one of: {choices}")
         return fitting[0]
 
-    async def _secret(self, row: Record) -> str:
-        request = SecretRequest(row["spec"]["secret"], row["source"], row["workflow"])
+    async def _secret(self, row: Record, missing: dict[str, str]) -> str:
+        """The secret of a trigger; "" if there is none now, and then why in `missing`."""
         try:
-            return await self._secrets.get(request)
+            return await self._secrets.get(secret_of(row))
         except PinflowError as error:
-            # For the operator, and nothing that a stranger needs to know.
-            _log.error(
-                "webhook cannot be checked", workflow=row["workflow"], trigger=row["id"], reason=str(error)
-            )
-            raise Unavailable("this webhook cannot be checked now", retry_after=60) from error
+            missing[hook_path(row)] = str(error)
+            return ""
+
+    def _refused(self, hooks: list[Record], missing: Mapping[str, str]) -> None:
+        """Tell the operator what a stranger need not know."""
+        for path, why in missing.items():
+            self._tally.refused("trigger", "no_secret", path, reason=why)
+        if not missing:
+            self._tally.refused("trigger", "unsigned", hook_path(hooks[0]) if hooks else "")
 
     # --- once -------------------------------------------------------------------------------------------------------
 

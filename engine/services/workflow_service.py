@@ -24,6 +24,7 @@ from engine.services.starts import Starts
 from engine.services.steering import SteeringService
 from engine.services.tokens import TokenService
 from engine.services.triggers import TriggerService
+from engine.services.webhook_tally import WebhookTally
 from engine.services.webhooks import WebhookService
 from engine.settings import ForgeSettings
 from engine.storage.database import Database
@@ -51,14 +52,16 @@ class WorkflowService:
         self.reruns = RerunService(database, self.registry, preparations, starts)
         self.steering = SteeringService(database, executor, dispatcher)
         live = LiveStarts(self.registry, starts)
-        self.triggers = TriggerService(database, self.registry, live, self.steering, executor)
-        self.webhooks = WebhookService(database, live, secrets or Secrets(), window=webhook_window)
+        secrets = secrets or Secrets()
+        self.triggers = TriggerService(database, self.registry, live, self.steering, executor, secrets)
+        self.tally = WebhookTally()
+        self.webhooks = WebhookService(database, live, secrets, tally=self.tally, window=webhook_window)
         self.signals = SignalService(database, preparations, executor, dispatcher)
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.sources = SourceService(database)
         self.plans = PlanService(database, self.registry, function_packages)
         self.proposals = ProposalService(database, self.registry, function_packages)
-        self.forges = ForgeService(database, forges)
+        self.forges = ForgeService(database, forges, tally=self.tally, window=webhook_window)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

@@ -14,6 +14,7 @@ from engine.settings import Settings, read_settings
 from engine.storage.database import Database
 from engine.storage.migrate import upgrade
 from engine.sync.declarations import read_declarations
+from engine.sync.git_source import require_git
 
 MISCONFIGURED = 78
 """Exit code for what a person must mend; any other but 0 says that it may work later."""
@@ -21,6 +22,7 @@ MISCONFIGURED = 78
 
 async def prepare(settings: Settings, url: str, client_file: Path) -> None:
     """Migrate, make sure of a local admin token, and write URL and token into `client_file`."""
+    require_git()
     read_declarations(settings)  # before anything is started that would end at once
     await upgrade(settings.database_url)
     database = Database(settings.database_url, pool_size=1)

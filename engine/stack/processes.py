@@ -66,9 +66,9 @@ class HeldLock:
 
     def let_go(self) -> None:
         """Close this process's copy: from now on only a child that inherited it holds the lock."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def is_held(self) -> bool:
         """Whether anybody, this process included, holds the lock."""

@@ -172,7 +172,8 @@ class Stack:
             except OSError as error:
                 taken = error
         raise Misconfigured(
-            f"port {self._wanted_port} cannot be used: {taken.strerror}", hint="choose another with --port"
+            f"port {self._wanted_port} cannot be used: {os.strerror(taken.errno or 0)}",
+            hint="choose another with --port",
         )
 
     def _port(self) -> int:

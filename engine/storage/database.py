@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -24,6 +24,8 @@ Connection: TypeAlias = AsyncConnection
 _TRANSIENT_CLASSES = ("08", "53", "57", "40")
 
 
+_LISTEN_AGAIN = 2.0
+"""Seconds after which a lost connection that listens is made anew."""
 _CONNECT: dict[str, Any] = {
     "timeout": 5,
     "command_timeout": 60,
@@ -103,6 +105,28 @@ class Database:
         for name in ("prepared_statement_cache_size", "prepared_statement_name_func"):
             target.pop(name, None)  # of the expression layer
         return target
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        """Call `heard` whenever a transaction has notified a channel, and after each gap, for ever.
+
+        A hint and never the only way to learn of something: a connection can be lost without a word, and a pooler between
+        us and Postgres may swallow what is said.
+        """
+        while True:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._listen_until_lost(channel, heard)
+            await asyncio.sleep(_LISTEN_AGAIN)
+
+    async def _listen_until_lost(self, channel: str, heard: Callable[[], None]) -> None:
+        connection = await asyncpg.connect(**self._target(), **_CONNECT)
+        lost = asyncio.Event()
+        try:
+            connection.add_termination_listener(lambda _: lost.set())
+            await connection.add_listener(channel, lambda *_: heard())
+            heard()  # what was said before
+            await lost.wait()
+        finally:
+            connection.terminate()
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless Postgres answers within two seconds."""

@@ -31,7 +31,7 @@ _NOTE_REVISIONS = text(
     LEFT JOIN forge_messages m ON m.source_id = n.source_id AND m.kind = told.kind AND m.subject = n.sha
     WHERE (m.id IS NULL OR (m.body ->> 'revision')::bigint < n.id) AND (told.kind <> 'comment' OR n.subject ~ '[#!][0-9]')
     ON CONFLICT (source_id, kind, subject) DO UPDATE
-       SET body = excluded.body, due_at = now(), attempts = 0, parked_at = NULL, last_error = '',
+       SET body = excluded.body, created_at = now(), due_at = now(), attempts = 0, parked_at = NULL, last_error = '',
            sent_at = CASE WHEN forge_messages.body ->> 'status' = excluded.body ->> 'status'
                           THEN forge_messages.sent_at END
      WHERE (forge_messages.body ->> 'revision')::bigint < (excluded.body ->> 'revision')::bigint
@@ -130,22 +130,56 @@ async def faults(connection: AsyncConnection) -> dict[str, Record]:
     return {row.pop("source"): row for row in await many(connection, _FAULTS)}
 
 
+_BACKLOG = text(
+    """
+    SELECT kind, CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN parked_at IS NOT NULL THEN 'parked' ELSE 'waiting' END AS state,
+           count(*) AS count,
+           COALESCE(EXTRACT(EPOCH FROM now() - min(created_at) FILTER (WHERE sent_at IS NULL AND parked_at IS NULL)), 0) AS oldest
+    FROM forge_messages WHERE created_at > now() - interval '7 days' OR sent_at IS NULL GROUP BY 1, 2
+    """
+)
+
+
+async def backlog(connection: AsyncConnection) -> tuple[dict[tuple[str, str], float], float]:
+    """Messages of the last week by kind and `waiting`, `parked` or `sent`; the age of the oldest waiting one in seconds."""
+    rows = await many(connection, _BACKLOG)
+    found = {(str(row["kind"]), str(row["state"])): float(row["count"]) for row in rows}
+    return found, max((float(row["oldest"]) for row in rows), default=0.0)
+
+
 # --- webhooks -----------------------------------------------------------------------------------------------
 
+_KEPT = 10_000
+"""Deliveries that are kept: a repeat of one that is older than so many others costs one look more."""
 _TAKE = text(
-    "INSERT INTO forge_deliveries (forge, delivery) VALUES (:forge, :delivery) ON CONFLICT DO NOTHING RETURNING forge"
-)
+    """
+    INSERT INTO forge_deliveries (forge, delivery)
+    SELECT forge, delivery FROM unnest(CAST(:forges AS text[]), CAST(:deliveries AS text[])) AS came (forge, delivery)
+    ORDER BY forge, delivery
+    ON CONFLICT DO NOTHING RETURNING forge, delivery
+    """
+).bindparams(bindparam("forges", type_=ARRAY(Text)), bindparam("deliveries", type_=ARRAY(Text)))
 _FORGET = text(
     """
     DELETE FROM forge_deliveries WHERE ctid IN (
-        SELECT ctid FROM forge_deliveries WHERE received_at < now() - interval '7 days'
-        ORDER BY received_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+        SELECT ctid FROM forge_deliveries
+        WHERE received_at < GREATEST(
+            now() - interval '7 days',
+            (SELECT received_at FROM forge_deliveries ORDER BY received_at DESC OFFSET :kept LIMIT 1))
+        ORDER BY received_at LIMIT 5000 FOR UPDATE SKIP LOCKED)
     """
 )
 
 
-async def take_delivery(connection: AsyncConnection, forge: str, delivery: str) -> bool:
-    """Note a delivery; False if it was taken before. Forgets some that are older than a week."""
-    taken = (await connection.execute(_TAKE, {"forge": forge, "delivery": clean_text(delivery)})).first()
-    await connection.execute(_FORGET)
-    return taken is not None
+async def take_deliveries(
+    connection: AsyncConnection, deliveries: Sequence[tuple[str, str]], *, kept: int = _KEPT
+) -> list[tuple[str, str]]:
+    """Note deliveries, `(forge, id)`; those that were not taken before. Forgets what is older than a week or than `kept` others."""
+    values = {
+        "forges": [forge for forge, _ in deliveries],
+        "deliveries": [clean_text(id) for _, id in deliveries],
+    }
+    taken = await connection.execute(_TAKE, values)
+    found = [(str(row.forge), str(row.delivery)) for row in taken]
+    await connection.execute(_FORGET, {"kept": kept})
+    return found

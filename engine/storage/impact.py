@@ -54,7 +54,7 @@ _RECORDED = text(
                       WHERE r.source_id = e.source_id AND r.sha = e.commit_sha), '') AS commit_author
     FROM workflow_executions e
     WHERE e.source_id = :source_id AND e.workflow = :workflow
-      AND e.status IN ('COMPLETED', 'FAILED', 'TIMED_OUT')
+      AND e.status IN ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT')
     ORDER BY e.id DESC LIMIT :count
     """
 )
@@ -84,6 +84,16 @@ _SIGNALS = text(
     WHERE s.execution_id = ANY(:runs) ORDER BY s.at
     """
 ).bindparams(bindparam("runs", type_=ARRAY(Text)))
+# A second request skips the clean-up; what was asked first is what ended the run.
+_CANCELS = text(
+    """
+    SELECT DISTINCT ON (a.execution_id) a.execution_id, a.actor AS by, COALESCE(a.details ->> 'reason', '') AS reason,
+           GREATEST(EXTRACT(EPOCH FROM a.at - COALESCE(e.started_at, e.created_at)), 0)::float8 AS after
+    FROM audit a JOIN workflow_executions e ON e.id = a.execution_id
+    WHERE a.execution_id = ANY(:runs) AND a.action = 'execution.cancel_requested'
+    ORDER BY a.execution_id, a.id
+    """
+).bindparams(bindparam("runs", type_=ARRAY(Text)))
 _VOTES = text(
     """
     SELECT a.execution_id, a.task, d.by, d.decision, d.comment, d.form,
@@ -94,13 +104,18 @@ _VOTES = text(
 ).bindparams(bindparam("runs", type_=ARRAY(Text)))
 
 
+_OF_RUNS = (
+    ("tasks", _TASKS), ("attempts", _ATTEMPTS), ("votes", _VOTES), ("signals", _SIGNALS), ("cancels", _CANCELS),
+)  # fmt: skip
+
+
 async def recorded_runs(
     connection: AsyncConnection, source_id: int, workflow: str, *, count: int
 ) -> list[Record]:
-    """The newest runs that have ended, with their `tasks`, `attempts`, `votes` and `signals`, each a list of rows."""
+    """The newest runs that have ended, with `tasks`, `attempts`, `votes`, `signals` and `cancels`, each a list of rows."""
     runs = await many(connection, _RECORDED, {"source_id": source_id, "workflow": workflow, "count": count})
     ids = [run["id"] for run in runs]
-    for name, query in (("tasks", _TASKS), ("attempts", _ATTEMPTS), ("votes", _VOTES), ("signals", _SIGNALS)):
+    for name, query in _OF_RUNS:
         by_run = _by_run(await many(connection, query, {"runs": ids}) if ids else [])
         for run in runs:
             run[name] = by_run.get(run["id"], [])

@@ -75,7 +75,17 @@ _STARTED = """
       FROM run JOIN sources s ON s.id = run.source_id, set_config('synchronous_commit', 'off', true)
 """
 
-_DELETE = text("DELETE FROM outbox WHERE id = :id RETURNING id")
+# Whoever is told of the slot of its own concurrency group is queued no more.
+_SENT = text("""
+    WITH gone AS (DELETE FROM outbox WHERE id = :id RETURNING execution_id, kind, body),
+         run AS (UPDATE workflow_executions e SET status = 'RUNNING'
+                   FROM gone WHERE e.id = gone.execution_id AND e.status = 'QUEUED'
+                    AND gone.kind = 'slot' AND gone.body ->> 'task' = ''
+              RETURNING e.id, e.workflow, e.commit_sha, e.source_id)
+    INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha)
+    SELECT :actor, 'execution.admitted', s.name, run.workflow, run.id, run.commit_sha
+      FROM run JOIN sources s ON s.id = run.source_id
+""")
 
 _TOO_LATE = text("""
     WITH gone AS (DELETE FROM outbox WHERE id = :id RETURNING execution_id, kind)
@@ -148,9 +158,9 @@ async def started(database: Database, message_ids: Sequence[int], *, actor: str)
         await driver.execute(_STARTED, sorted(message_ids), actor)
 
 
-async def sent(connection: AsyncConnection, message_id: int) -> None:
-    """Another message was sent: delete it."""
-    await connection.execute(_DELETE, {"id": message_id})
+async def sent(connection: AsyncConnection, message_id: int, *, actor: str) -> None:
+    """Another message was sent: delete it. A run that was told of its own slot is RUNNING from now on."""
+    await connection.execute(_SENT, {"id": message_id, "actor": actor})
 
 
 async def too_late(connection: AsyncConnection, message_id: int, *, actor: str) -> None:

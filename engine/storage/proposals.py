@@ -80,6 +80,22 @@ async def claim(
     return await many(connection, _CLAIMED, {"ids": ids}) if ids else []
 
 
+_BACKLOG = text(
+    """
+    SELECT status, count(*) AS count,
+           COALESCE(EXTRACT(EPOCH FROM now() - min(created_at) FILTER (WHERE status = 'PROPOSING')), 0) AS oldest
+    FROM proposals WHERE created_at > now() - interval '7 days' OR status = 'PROPOSING' GROUP BY status
+    """
+)
+
+
+async def backlog(connection: AsyncConnection) -> tuple[dict[str, float], float]:
+    """Proposals of the last week by status; the age in seconds of the oldest that is not yet on its remote."""
+    rows = await many(connection, _BACKLOG)
+    found = {str(row["status"]): float(row["count"]) for row in rows}
+    return found, max((float(row["oldest"]) for row in rows), default=0.0)
+
+
 _PUSHED = text(
     """
     WITH moved AS (

@@ -134,7 +134,7 @@ async def list_live(
 
 _DEFINITIONS = text(
     """
-    SELECT s.id AS source_id, s.name AS source, d.path, d.live_version_id, r.sha AS retired_sha, r.registered_at AS retired_at
+    SELECT s.id AS source_id, s.name AS source, s.folder, d.path, d.live_version_id, r.sha AS retired_sha, r.registered_at AS retired_at
     FROM workflow_definitions d
     JOIN sources s ON s.id = d.source_id
     LEFT JOIN revisions r ON r.source_id = d.source_id AND r.seq = d.retired_seq

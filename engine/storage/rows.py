@@ -19,4 +19,7 @@ async def one(connection: AsyncConnection, query: Executable, values: Record | N
 
 async def many(connection: AsyncConnection, query: Executable, values: Record | None = None) -> list[Record]:
     """All rows of the answer."""
-    return [dict(row._mapping) for row in await connection.execute(query, values)]
+    result = await connection.execute(query, values)
+    # Not by each row's own mapping, which makes a view of all names first.
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]

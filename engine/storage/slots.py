@@ -36,11 +36,13 @@ class SlotRequest:
     holder: str
 
 
-_RUN = text("""
+_RUN = """
     SELECT e.id, COALESCE(NULLIF(e.root_id, ''), e.id) AS root_id,
            e.status IN ('PENDING', 'QUEUED', 'RUNNING', 'WAITING', 'PAUSED') AS open
-      FROM workflow_executions e WHERE e.id = :execution_id FOR SHARE
-""")
+      FROM workflow_executions e WHERE e.id = :execution_id
+"""
+_OF_THE_RUN = text(_RUN + " FOR NO KEY UPDATE")  # it may become QUEUED
+_OF_A_TASK = text(_RUN + " FOR SHARE")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:group, 20))")
 _LOCK_GRAPH = text("SELECT pg_advisory_xact_lock(:key)")
 _MINE = text("""
@@ -58,6 +60,16 @@ _INSERT = text("""
     RETURNING position
 """)
 _DELETE = text("DELETE FROM slots WHERE position = :position")
+_QUEUED = text("""
+    WITH run AS (
+        UPDATE workflow_executions e SET status = 'QUEUED'
+         WHERE e.id = :execution_id AND e.status IN ('PENDING', 'RUNNING')
+     RETURNING e.id, e.workflow, e.commit_sha, e.source_id)
+    INSERT INTO audit (actor, action, source, workflow, execution_id, commit_sha, details)
+    SELECT :actor, 'execution.queued', s.name, run.workflow, run.id, run.commit_sha,
+           jsonb_build_object('group', CAST(:group AS text))
+      FROM run JOIN sources s ON s.id = run.source_id
+""")
 
 # A run and all that it is a child of.
 _LINES = text("""
@@ -86,9 +98,12 @@ _TANGLED = text("""
 async def acquire(connection: AsyncConnection, request: SlotRequest, *, actor: str) -> Standing:
     """Take a slot, or a place in the queue; the same request again finds what it has.
 
-    SKIPPED and DEADLOCK leave no place behind; nor does OVER, the answer to a run that has ended.
+    SKIPPED and DEADLOCK leave no place behind; nor does OVER, the answer to a run that has ended. A run that waits for
+    its own slot is QUEUED from now on.
     """
-    run = await one(connection, _RUN, {"execution_id": request.execution_id})
+    run = await one(
+        connection, _OF_A_TASK if request.task else _OF_THE_RUN, {"execution_id": request.execution_id}
+    )
     if run is None or not run["open"]:
         return "OVER"
     await connection.execute(_LOCK, {"group": request.group})
@@ -112,6 +127,9 @@ async def acquire(connection: AsyncConnection, request: SlotRequest, *, actor: s
     if above and await _is_stuck(connection, position):
         await connection.execute(_DELETE, {"position": position})
         return "DEADLOCK"
+    if not request.task:
+        values = {"execution_id": request.execution_id, "group": request.group, "actor": actor}
+        await connection.execute(_QUEUED, values)
     return "WAITING"
 
 

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.storage.models import Source
 from engine.storage.rows import Record, many
 
+REQUESTS = "pinflow_sync_requests"
+"""The channel on which Postgres tells that somebody wants a source to be looked at."""
 _CONTESTED_FOR = 300.0
 """Seconds that a daemon's note that it stands aside is shown; it renews it at each pass."""
 
@@ -54,7 +56,8 @@ async def ensure(
         )
     ).one_or_none()
     if found is None:
-        statement = insert(Source).values(name=name, folder=folder, **values)
+        unseen = {"reason": "NotLooked", "message": "it was declared a moment ago"}
+        statement = insert(Source).values(name=name, folder=folder, **unseen, **values)
         await connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
         return int((await connection.execute(select(Source.id).where(Source.name == name))).scalar_one())
     values |= {"folder": folder} if found.live_seq == 0 else {}
@@ -184,11 +187,17 @@ async def retire(connection: AsyncConnection, source_id: int) -> None:
 
 
 async def request_sync(connection: AsyncConnection, name: str | None = None) -> Sequence[str]:
-    """Ask the daemon for a pass now, over one source or all. The names of the sources that were asked."""
+    """Ask the daemon for a pass now, over one source or all. The names of the sources that were asked.
+
+    Daemons that listen to `REQUESTS` hear of it when the transaction commits; the row is what counts.
+    """
     statement = update(Source).values(sync_requested_at=func.clock_timestamp()).returning(Source.name)
     if name is not None:
         statement = statement.where(Source.name == name)
-    return (await connection.execute(statement)).scalars().all()
+    asked = (await connection.execute(statement)).scalars().all()
+    if asked:
+        await connection.execute(select(func.pg_notify(REQUESTS, "")))
+    return asked
 
 
 async def requested(connection: AsyncConnection) -> Sequence[str]:

@@ -1,8 +1,8 @@
 """The child process that reads definitions and modules of functions: a hostile file can end it, and nothing else.
 
 It speaks on its stdin and stdout, one answer for each question, in order:
-- question: what it is about, two big-endian 32-bit lengths, the file's path (UTF-8), its text;
-- answer: two lengths, a JSON head (see `_answer`), the compiled definition (empty if there are problems); of a module of
+- question: what it is about, lengths and a flag (see `check_frames`), the file's path (UTF-8), its text;
+- answer: lengths, a JSON head (see `_answer`), the compiled definition (empty if there are problems); of a module of
   functions, the names that it has.
 Before the first question it answers once with an empty head: it is ready.
 """
@@ -19,11 +19,12 @@ from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.check_functions import functions_called, names_of
 from engine.dsl.checking import check
 from engine.errors import Problem
-from engine.sync.check_frames import LENGTHS, MODULE, QUESTION
+from engine.sync.check_frames import ANSWER, MODULE, QUESTION
 from engine.sync.problems import CHECK_FAILED
 
 _MEMORY = 1536 * 1024 * 1024
 """Bytes of address space; the interpreter and its libraries take a third of it."""
+_BUFFER = 256 * 1024
 _FUNCTION_TYPE = "python_function"
 
 
@@ -56,17 +57,19 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     _send(answers, {}, b"")
+    answers.flush()
     while header := questions.read(QUESTION.size):
-        kind, name_length, text_length = QUESTION.unpack(header)
+        kind, name_length, text_length, waited_for = QUESTION.unpack(header)
         file = questions.read(name_length).decode("utf-8")
         text = questions.read(text_length)
         _send(answers, *(_module(text) if kind == MODULE else _answer(file, text, types)))
+        if waited_for:
+            answers.flush()
 
 
 def _send(answers: IO[bytes], head: dict[str, Any], compiled: bytes) -> None:
     encoded = json.dumps(head).encode("ascii")
-    answers.write(LENGTHS.pack(len(encoded), len(compiled)) + encoded + compiled)
-    answers.flush()
+    answers.write(ANSWER.pack(len(encoded), len(compiled)) + encoded + compiled)
 
 
 def _answer(file: str, text: bytes, types: ActivityTypes) -> tuple[dict[str, Any], bytes]:
@@ -131,7 +134,7 @@ def _uses_functions(compiled: dict[str, Any]) -> bool:
 
 def main() -> None:
     """Serve until the parent closes its end, or dies."""
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb", buffering=_BUFFER)
     os.dup2(2, 1)  # what a third party's package prints must not pass for an answer
     _limit()
     _serve(sys.stdin.buffer, answers)

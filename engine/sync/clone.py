@@ -6,21 +6,24 @@ Nothing but objects is read, over the same fenced git as everywhere: no work tre
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 from engine.dsl.check_functions import Functions, allowed_packages, names_of
 from engine.dsl.definition_files import is_definition
 from engine.dsl.function_lock import FILES as LOCK_FILES
-from engine.errors import InvalidInput, Misconfigured, NotFound, Problem
+from engine.errors import InvalidInput, Misconfigured, NotFound, Problem, SourceError
 from engine.planning.planner import FileChange
 from engine.planning.surroundings import Surroundings
+from engine.registry.refs import ambiguous_ref
 from engine.sync import git_said
 from engine.sync.git_objects import CommitObject, Difference, Entry, TreeTooLarge
 from engine.sync.git_reader import Reader
@@ -29,7 +32,15 @@ from engine.sync.git_urls import Remote
 from engine.sync.plan import FUNCTIONS, join, sort_difference
 
 _LIMIT = 60.0
+_BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+_SHALLOW = "the clone is shallow and lacks the older commits: `git fetch --unshallow`, or have the pipeline fetch all"
+_SHALLOW += " (GitHub: `fetch-depth: 0` of actions/checkout, GitLab: `GIT_DEPTH: 0`)"
+_PARTIAL = (
+    "a partial clone lacks contents until they are asked for: `git fetch --refetch --no-filter` brings them"
+)
 _MAX_TEXT = 1024 * 1024
+_SHORT = re.compile(r"[0-9a-f]{4,63}")
+_MANY = 1000
 _USES_FUNCTIONS = b"python_function"
 _NAME = re.compile(rb"^name[ \t]*:[ \t]*[\"']?([a-z][a-z0-9-]*)", re.MULTILINE)
 
@@ -56,10 +67,11 @@ class Comparison:
 class Clone:
     """The git repository around a folder. Not for two threads at once."""
 
-    def __init__(self, git: GitCommand, git_dir: Path, prefix: str) -> None:
+    def __init__(self, git: GitCommand, git_dir: Path, prefix: str, work_tree: Path | None) -> None:
         self._git = git
         self._git_dir = git_dir
         self._prefix = prefix
+        self._work_tree = work_tree
 
     def resolve(self, text: str) -> Range:
         """What `BASE..HEAD` means: the two commits. `BASE...HEAD` begins where HEAD left BASE, as in `git diff`.
@@ -75,14 +87,15 @@ class Clone:
             if done.code != 0:
                 raise NotFound(
                     f"{left or 'HEAD'} and {right or 'HEAD'} have no commit in common here",
-                    hint="a shallow clone lacks the older commits: `git fetch --unshallow`",
+                    hint=_SHALLOW if self._is_shallow() else "name a base that HEAD began from",
                 )
             base = done.stdout.decode("ascii").strip()
         return Range(base, head)
 
     def is_merge(self) -> bool:
-        """Whether HEAD has a second parent."""
-        return self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^2"]).code == 0
+        """Whether HEAD has a second parent. Asked of the commit itself: a shallow clone hides what it lacks."""
+        with self._reader() as reader:
+            return len(reader.commit(self._commit("HEAD")).parents) > 1
 
     def compare(self, commits: Range, paths: Sequence[str]) -> Comparison:
         """What differs below `paths`: folders of a source each, or single definitions, from the current folder."""
@@ -92,8 +105,7 @@ class Clone:
         with self._reader() as reader:
             base, head = reader.commit(commits.base), reader.commit(commits.head)
             for path in paths:
-                place = self._place(path)
-                for found in _compare(reader, base, head, place):
+                for found in _compare(reader, base, head, self._place(path), self._prefix):
                     if isinstance(found, Problem):
                         problems.append(found)
                     elif isinstance(found, FileChange):
@@ -104,19 +116,64 @@ class Clone:
             commits.base, commits.head, tuple(files.values()), tuple(surroundings), tuple(problems)
         )
 
+    def uncommitted(self, commits: Range, paths: Sequence[str]) -> list[str]:
+        """Definitions below `paths` whose file is another than in the head, if the head is what is checked out.
+
+        Files are read and compared here: git would run filters and monitors that the clone's configuration names.
+        """
+        if self._work_tree is None or self._commit("HEAD") != commits.head:
+            return []
+        found: list[str] = []
+        with self._reader() as reader:
+            head = reader.commit(commits.head)
+            for path in paths:
+                place = self._place(path)
+                entry = reader.folder(head, place)
+                listing = reader.diff("", _tree(entry))
+                known = {
+                    join(place, name): now.sha for name, (_, now) in listing.items() if now and now.is_file
+                }
+                if entry is not None and entry.is_file:
+                    known[place] = entry.sha
+                found += _differing(self._work_tree, place, known)
+        return sorted(set(found))
+
     def _commit(self, ref: str) -> str:
-        done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"])
-        if done.code == 0:
-            return done.stdout.decode("ascii").strip()
-        remote = self._run(
-            ["rev-parse", "--verify", "--quiet", "--end-of-options", f"origin/{ref}^{{commit}}"]
-        )
-        hint = (
-            f"origin/{ref} is"
-            if remote.code == 0
-            else f"`git fetch origin {ref}` brings it, if it is a branch"
-        )
-        raise NotFound(f"{ref[:200]!r} is no commit in this clone", hint=hint)
+        if (found := self._names(ref)) is not None:
+            return found
+        if len(meant := self._meant(ref)) > 1:
+            raise ambiguous_ref(ref, meant)
+        raise NotFound(f"{ref[:200]!r} is no commit in this clone", hint=self._way_to(ref))
+
+    def _way_to(self, ref: str) -> str:
+        """What helps somebody whose clone lacks a commit."""
+        if self._names("HEAD") is None:
+            return "nothing is committed here yet"
+        if self._names(f"origin/{ref}") is not None:
+            return f"origin/{ref} is one"
+        if self._is_shallow():
+            return _SHALLOW
+        if _BRANCH.fullmatch(ref) and not ref.startswith("origin/"):
+            return f"`git fetch origin {ref}` brings it, if it is a branch, and `FETCH_HEAD` is its name then"
+        return "`git log` lists the commits that there are"
+
+    def _names(self, ref: str) -> str | None:
+        """The commit that a text names here."""
+        asked = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"]
+        done = self._run(asked)
+        return done.stdout.decode("ascii").strip() if done.code == 0 else None
+
+    def _is_shallow(self) -> bool:
+        return self._run(["rev-parse", "--is-shallow-repository"]).stdout.strip() == b"true"
+
+    def _meant(self, ref: str) -> list[str]:
+        """The commits whose SHA begins with `ref`."""
+        if not _SHORT.fullmatch(ref):
+            return []
+        done = self._run(["rev-parse", f"--disambiguate={ref}"])
+        with self._reader() as reader:
+            found = [(sha, reader.kind(sha)) for sha in done.stdout.decode("ascii").split()[:_MANY]]
+        return sorted(sha for sha, kind in found if kind == "commit")
 
     def _place(self, path: str) -> str:
         """A path as given, from the root of the repository."""
@@ -135,6 +192,8 @@ class Clone:
         process = self._git.start(["cat-file", "--batch"], stdin=subprocess.PIPE, git_dir=self._git_dir)
         try:
             yield Reader(process, "HEAD")
+        except SourceError as error:
+            raise Misconfigured("the clone lacks some of what the range is made of", hint=_PARTIAL) from error
         finally:
             self._git.running.discard(process)
             kill_group(process)
@@ -151,27 +210,67 @@ def open_clone(folder: Path) -> Iterator[Clone]:
         own = Path(scratch) / "git"
         own.mkdir()
         git = GitCommand(Remote(fetch="", shown=str(folder), scheme="file"), own)
-        asked = ["-C", str(folder), "rev-parse", "--absolute-git-dir", "--show-prefix"]
+        asked = [
+            "-C",
+            str(folder),
+            "rev-parse",
+            "--absolute-git-dir",
+            "--is-inside-work-tree",
+            "--show-prefix",
+        ]
         done = git.run(asked, limit=_LIMIT, git_dir=None)
         if done.code != 0:
             raise Misconfigured(
                 f"{folder} lies in no git repository: {git_said.last_words(done.stderr)}",
                 hint="call it in a clone of the repository",
             )
-        git_dir, _, prefix = done.stdout.decode("utf-8", "surrogateescape").partition("\n")
-        yield Clone(git, Path(git_dir), prefix.removesuffix("\n"))
+        git_dir, inside, prefix, *_ = (*done.stdout.decode("utf-8", "surrogateescape").split("\n"), "")
+        work_tree = _above(folder, prefix) if inside == "true" else None
+        yield Clone(git, Path(git_dir), prefix, work_tree)
+
+
+def _above(folder: Path, prefix: str) -> Path:
+    """The folder that the repository's paths begin in."""
+    for _ in Path(prefix).parts:
+        folder = folder.parent
+    return folder
+
+
+def _differing(work_tree: Path, place: str, known: Mapping[str, str]) -> Iterator[str]:
+    """Definitions in a work tree that are others than the blobs of the same paths, new ones and lost ones included."""
+    root = work_tree / place
+    files = [root] if root.is_file() else sorted(root.rglob("*"))
+    here = {file.relative_to(work_tree).as_posix(): file for file in files if not file.is_symlink()}
+    for path, file in here.items():
+        if is_definition(path) and file.is_file() and not _is_blob(file, known.get(path, "")):
+            yield path
+    yield from (path for path in known if is_definition(path) and not (work_tree / path).exists())
+
+
+def _is_blob(file: Path, sha: str) -> bool:
+    """Whether a file holds what the blob holds; line ends may be those of another system."""
+    if not sha or file.stat().st_size > _MAX_TEXT:
+        return bool(sha)
+    content = file.read_bytes()
+    make = hashlib.sha256 if len(sha) == 64 else hashlib.sha1
+    texts = (content, content.replace(b"\r\n", b"\n"))
+    return any(make(b"blob %d\0" % len(text) + text).hexdigest() == sha for text in texts)
+
+
+_Found: TypeAlias = FileChange | Problem | Surroundings
 
 
 def _compare(
-    reader: Reader, base: CommitObject, head: CommitObject, place: str
-) -> Iterator[FileChange | Problem | Surroundings]:
+    reader: Reader, base: CommitObject, head: CommitObject, place: str, prefix: str
+) -> Iterator[_Found]:
     """Files that differ, problems, and what stays as it is beside them, unless a file alone is asked for."""
     was, now = reader.folder(base, place), reader.folder(head, place)
     if (was is None or not was.is_tree) and (now is None or not now.is_tree):
         if was is None and now is None:
             raise NotFound(
                 f"{place or '.'} stands at neither end of the range",
-                hint="name the folder of the definitions",
+                hint="name the folder of the definitions"
+                + (f", from {prefix} where you stand" if prefix else ""),
             )
         folder, _, name = place.rpartition("/")
         yield from _below(reader, base, head, folder, only=name)
@@ -181,7 +280,8 @@ def _compare(
 
 def _below(
     reader: Reader, base: CommitObject, head: CommitObject, folder: str, *, only: str = ""
-) -> Iterator[FileChange | Problem | Surroundings]:
+) -> Iterator[_Found]:
+    source = "" if only else folder  # of single files nobody knows the source
     trees = [_tree(reader.folder(commit, folder)) for commit in (base, head)]
     try:
         difference = reader.diff(*trees)
@@ -203,7 +303,7 @@ def _below(
     texts = _texts(reader, [old[path].sha if path in old else "" for path in touched])
     news = _texts(reader, [changes.files.get(path, "") for path in touched])
     for path, before, after in zip(touched, texts, news, strict=True):
-        yield FileChange(path, before, after, functions, folder)
+        yield FileChange(path, before, after, functions, source)
     rest = [path for path in here if path not in changes.files and (not only or path == join(folder, only))]
     if not touched and not functions:
         return
@@ -212,7 +312,7 @@ def _below(
         if text is None:
             continue
         if functions and _USES_FUNCTIONS in text:
-            yield FileChange(path, text, text, functions, folder)
+            yield FileChange(path, text, text, functions, source)
         else:
             others[path] = text
     if not only:

@@ -56,10 +56,13 @@ NETWORK = "Network"
 TIMED_OUT = "TimedOut"
 ACCESS_DENIED = "AccessDenied"
 REPOSITORY_NOT_FOUND = "RepositoryNotFound"
+REDIRECTED = "Redirected"
 REPOSITORY_EMPTY = "RepositoryEmpty"
 BRANCH_NOT_FOUND = "BranchNotFound"
 UNSAFE_OBJECTS = "UnsafeObjects"
 MIRROR_BROKEN = "MirrorBroken"
+DISK_FULL = "DiskFull"
+TOO_LARGE = "TooLarge"
 FETCH_FAILED = "FetchFailed"
 INVALID_SOURCE = "InvalidSource"
 
@@ -75,7 +78,7 @@ _ALL = (
     Reason(MASS_DELETION, HELD, "The commit would retire more definitions than `max_deletions` and `max_deletions_percent` allow.", "If it is meant: `pinflow sync confirm SOURCE`, or a commit whose message ends with the line `Pinflow-Confirm-Deletions: yes`; else restore the files."),
     Reason(EMPTY_FOLDER, HELD, "The commit leaves no definition at all in the source's folder.", "If it is meant: `pinflow sync confirm SOURCE`, or a commit whose message ends with the line `Pinflow-Confirm-Deletions: yes`; else restore the files, or correct the source's folder."),
     Reason(HISTORY_REWRITTEN, HELD, "A forced push dropped the live commit, and the source has `rewritten_history: hold`.", "If it is meant: `pinflow sync confirm SOURCE`; else push the old history again."),
-    Reason(UNTRUSTED, HELD, "The commit, or one that it brings, has no signature of a key that the source trusts.", "Let somebody whose key is trusted sign a commit on top (`verify: tip`) or the history again (`verify: every_commit`), or add the signer's key to the operator's file."),
+    Reason(UNTRUSTED, HELD, "The commit, or one that it brings, has no signature of a key that the source trusts.", "Let somebody whose key is trusted sign a commit on top (`verify: tip`) or the history again (`verify: every_commit`), or add the signer's key to the operator's file. If the commit is older than the rule: name the last such one by `verify_from`."),
     Reason(SIGNER_NEEDED, HELD, "The commit changes what a rule reserves for a group, and none of the group has signed it.", "Let a member of the group sign a commit on top, or the merge."),
     Reason(TRUST_BROKEN, HELD, "The operator's files of keys cannot be read, so nothing can be trusted.", "Mend the files that the source's `trust` names, or install gpg or ssh-keygen."),
     Reason(NETWORK, UNREACHABLE, "The remote's host cannot be reached.", "Check the network and the URL; the daemon tries again by itself."),
@@ -84,10 +87,13 @@ _ALL = (
     Reason(CERTIFICATE_REFUSED, UNREACHABLE, "The remote's certificate is of no authority that we trust, or has expired.", "Name the authority by the credential's `ca_file` (or GIT_SSL_CAINFO), or mend the certificate."),
     Reason(NO_CREDENTIAL, UNREACHABLE, "The secret that the source's credential names is not there.", "Set the variable, or mend the file, that the credential names."),
     Reason(REPOSITORY_NOT_FOUND, UNREACHABLE, "There is no repository at the URL (or none that we may see).", "Correct the URL, or give the daemon a credential."),
+    Reason(REDIRECTED, UNREACHABLE, "The server sends us to another address, which we do not follow: it might not be for our credential.", "Correct the URL: the repository was probably renamed or moved."),
     Reason(REPOSITORY_EMPTY, UNREACHABLE, "The repository has no commit.", "Push a first commit."),
     Reason(BRANCH_NOT_FOUND, UNREACHABLE, "The repository lacks the source's branch.", "Push the branch, or correct the source's `branch`."),
     Reason(UNSAFE_OBJECTS, UNREACHABLE, "The remote sent objects that git's own check refuses.", "Look at the message: somebody may be attacking you, or an old tool wrote malformed objects."),
-    Reason(MIRROR_BROKEN, UNREACHABLE, "Our own copy was damaged, or its disk is full; it is made again.", "Check the disk of the data folder; the daemon tries again by itself."),
+    Reason(MIRROR_BROKEN, UNREACHABLE, "Our own copy was damaged; it is made again.", "Check the disk of the data folder; the daemon tries again by itself."),
+    Reason(DISK_FULL, UNREACHABLE, "The disk of the data folder is full, or our share of it is used up.", "Free some space; the daemon tries again by itself."),
+    Reason(TOO_LARGE, UNREACHABLE, "The repository, or an answer of its server, is larger than the daemon takes.", "Take large files out of the repository and its history. If it is meant to be that large: raise the limit that the message names, and start the daemon again."),
     Reason(FETCH_FAILED, UNREACHABLE, "git failed in a way that is none of the above.", "Read the message."),
     Reason(INVALID_SOURCE, UNREACHABLE, "The source's URL, branch or folder is not allowed.", "Correct the setting."),
 )  # fmt: skip
@@ -100,6 +106,8 @@ HELD_BY: dict[str, str] = {
     problems.TRUST_BROKEN: TRUST_BROKEN,
 }
 """Code of the problem that holds a commit → reason."""
+HELD_UNREAD = frozenset({problems.UNTRUSTED, problems.TRUST_BROKEN, problems.HISTORY_REWRITTEN})
+"""Problems that hold a commit before its files are looked at."""
 CONFIRMABLE = frozenset({problems.MASS_DELETION, problems.EMPTY_FOLDER, problems.HISTORY_REWRITTEN})
 """Problems that a person's word passes; a signature is passed by a signature alone."""
 REASONS: dict[str, Reason] = {reason.name: reason for reason in _ALL}

@@ -7,6 +7,8 @@ of daemons may run: they are kept apart by compare-and-set, not by a lock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 from collections.abc import Coroutine, Iterable
@@ -26,6 +28,7 @@ from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared, read_declarations
 from engine.sync.fleet import Fleet
+from engine.sync.git_source import Limits, require_git
 from engine.sync.git_urls import parse_remote
 from engine.sync.mirror import short_branch
 from engine.sync.proposer import Proposer
@@ -33,9 +36,10 @@ from engine.sync.watcher import RefWatcher
 
 _log = structlog.get_logger(__name__)
 
-# Seconds between two looks for `pinflow sync now`, and at the sources file.
+# Seconds between two looks for what was asked and not heard, and at the sources file.
 _REQUESTS_EVERY = 1.0
 _FILE_EVERY = 2.0
+_MB = 1024 * 1024
 
 
 async def run_sync(settings: Settings) -> None:
@@ -50,6 +54,7 @@ async def run_sync(settings: Settings) -> None:
 
 async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
     """Sync all sources until `stop` is set. For a process with several parts, and for tests."""
+    require_git()
     _check_folder(settings.data_dir)
     declared = _Declared(settings)
     if not declared.now.sources and not declared.now.includes:
@@ -61,11 +66,16 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(database.aclose)
         checker = Checker(processes=min(2, os.cpu_count() or 1), packages=settings.function_packages)
         stack.push_async_callback(checker.aclose)
-        fleet = Fleet(settings.data_dir, database, checker)
+        limits = Limits(settings.git_mb * _MB, settings.git_memory_mb * _MB)
+        fleet = Fleet(settings.data_dir, database, checker, limits)
         stack.push_async_callback(fleet.aclose)
         await fleet.apply(declared.now)
         reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)
         stack.push_async_callback(reporter.aclose)
+        # What is loaded by now stays: no collection needs to look at it again while ten thousand answers come in.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
         await _until(
             stop,
             [
@@ -148,16 +158,24 @@ async def _watch_refs(fleet: Fleet, stop: asyncio.Event) -> None:
 
 
 async def _listen_to_requests(database: Database, fleet: Fleet) -> None:
-    """Wake the sources that somebody asked to sync now."""
-    while True:
-        await asyncio.sleep(_REQUESTS_EVERY)
-        try:
-            async with database.read() as connection:
-                asked = await sources.requested(connection)
-        except Unavailable:
-            continue
-        for name in asked:
-            fleet.wake(name)
+    """Wake the sources that somebody asked to sync now: a webhook, `pinflow sync now`. Postgres tells; we look as well."""
+    told = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(database.listen(sources.REQUESTS, told.set))
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REQUESTS_EVERY):
+                    await told.wait()
+            told.clear()
+            with contextlib.suppress(Unavailable):
+                await _wake_requested(database, fleet)
+
+
+async def _wake_requested(database: Database, fleet: Fleet) -> None:
+    async with database.read() as connection:
+        asked = await sources.requested(connection)
+    for name in asked:
+        fleet.wake(name)
 
 
 async def _answer(settings: Settings, database: Database, fleet: Fleet, declared: _Declared) -> None:

@@ -242,6 +242,8 @@ def _faults(entry: _Entry, given: Declarations) -> Iterable[tuple[str, str]]:
     rules = entry.rules if isinstance(entry, SourceSettings) else ()
     if not entry.trust and (entry.verify != "none" or rules):
         yield ("verify" if entry.verify != "none" else "rules"), "a `trust` must say whose keys count"
+    if entry.verify_from and entry.verify != "every_commit":
+        yield "verify_from", "it says where `verify: every_commit` begins, which this entry does not ask for"
     trust = given.trusts.get(entry.trust)
     for rule in rules:
         if trust is not None and rule.group not in trust.groups:

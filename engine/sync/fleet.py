@@ -21,6 +21,7 @@ from engine.settings import Credential, SourceSettings
 from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared
+from engine.sync.git_source import DEFAULT_LIMITS, Limits
 from engine.sync.git_urls import parse_remote
 from engine.sync.reconciler import Reconciler
 from engine.sync.repository import Fetched, Repository
@@ -39,8 +40,11 @@ _Key: TypeAlias = tuple[str, str]
 class Fleet:
     """The loops of a daemon. `apply` says what is to be watched; lists in git change it from then on."""
 
-    def __init__(self, data_dir: Path, database: Database, checker: Checker) -> None:
+    def __init__(
+        self, data_dir: Path, database: Database, checker: Checker, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._data_dir = data_dir
+        self._limits = limits
         self._database = database
         self._checker = checker
         self._given = Declarations()
@@ -139,7 +143,7 @@ class Fleet:
     def _start(self, declared: tuple[Declared, ...]) -> RepositoryLoop:
         first = declared[0]
         branches = [each.source.branch for each in declared]
-        repository = Repository(first.source.url, branches, self._data_dir, first.credential)
+        repository = Repository(first.source.url, branches, self._data_dir, first.credential, self._limits)
         members = [Member(self._reconciler(each, repository)) for each in declared]
         return RepositoryLoop(declared, repository, members, self._take_list)
 
@@ -209,7 +213,11 @@ class RepositoryLoop:
         ready = [(member, cursor) for member, cursor in zip(idle, cursors, strict=True) if cursor is not None]
         if ready:
             preparing = asyncio.gather(*(member.reconciler.prepare(cursor) for member, cursor in ready))
-            fetched, _ = await asyncio.gather(self._repository.fetched(), preparing)
+            try:
+                fetched, _ = await asyncio.gather(self._repository.fetched(), preparing)
+            except Exception as error:
+                await asyncio.gather(*(member.fail(error) for member, _ in ready))
+                raise
             tasks = [member.start(cursor, fetched, self._ended) for member, cursor in ready]
             await asyncio.wait(tasks, timeout=_LINGER)
         pauses = [member.pause for member in self.members if not member.busy]
@@ -271,9 +279,13 @@ class Member:
         except Exception as error:
             _log.exception("pass failed", source=self.name)
             self.pause = max(self.poll_interval, 1.0)
-            with self.noted("the failure could not be noted"):
-                await self.reconciler.note_failure(error)
+            await self.fail(error)
         self.looked_at = time.monotonic()
+
+    async def fail(self, error: Exception) -> None:
+        """Say in the source's condition that we failed, by a fault of ours."""
+        with self.noted("the failure could not be noted"):
+            await self.reconciler.note_failure(error)
 
     @contextlib.contextmanager
     def noted(self, what: str) -> Iterator[None]:

@@ -58,6 +58,12 @@ class CommitObject:
         """The first line of the message, 200 characters at most."""
         return self.message.strip().partition("\n")[0][:200]
 
+    @property
+    def authors(self) -> tuple[tuple[str, str], ...]:
+        """(name, email) of who wrote it, first the author of the commit, then those that `Co-authored-by` lines name."""
+        named = (_person(value.strip())[:2] for value in _CO_AUTHOR.findall(self.message))
+        return tuple(dict.fromkeys([(self.author, self.author_email), *named]))
+
     def trailer(self, key: str) -> str:
         """The value of `Key: value` in the last paragraph of the message, "" without it."""
         last = self.message.strip().replace("\r\n", "\n").rpartition("\n\n")[2]
@@ -74,6 +80,10 @@ class TreeTooLarge(Exception):
 
 _LARGEST_TIME = 253_402_300_799  # the last second that Python's datetime knows
 _PERSON = re.compile(r"(.*?) ?<(.*?)> ?(-?\d*)")
+# Anywhere in the message: a forge that squashes puts its own words after them.
+_CO_AUTHOR = re.compile(r"^co-authored-by:(.*)$", re.IGNORECASE | re.MULTILINE)
+_MAX_PERSON = 1000
+"""Characters that are looked at: the search takes the square of them."""
 
 
 def parse_commit(sha: str, content: bytes) -> CommitObject:
@@ -98,7 +108,7 @@ def parse_commit(sha: str, content: bytes) -> CommitObject:
 
 
 def _person(text: str) -> tuple[str, str, int]:
-    found = _PERSON.match(text)
+    found = _PERSON.match(text[:_MAX_PERSON])
     if not found:
         return text[:200], "", 0
     digits = found[3][:15]

@@ -21,7 +21,7 @@ from engine.sync.git_objects import (
 _TREES_KEPT = 8
 _MAX_TREE = 64 * 1024 * 1024
 _COMMIT_HEAD = 64 * 1024
-"""Bytes of a commit that are kept where many are read: who wrote it stands at its beginning."""
+"""Bytes of a commit that are kept where many are read: who wrote it stands in its header and in its message."""
 _MAX_COMMITS = 256 * 1024 * 1024
 """Bytes of commits that are read for their authors: a few kilobytes in git can mean a hundred gigabytes of them."""
 
@@ -61,11 +61,14 @@ class Reader:
             for sha in window:  # to its end in any case: the pipe must be empty for the next question
                 each, content = self._commit_head(sha)
                 size += each
-                commit = parse_commit(sha, content)
-                found.setdefault((commit.author, commit.author_email))
+                found |= dict.fromkeys(parse_commit(sha, content).authors)
             if len(found) >= count or size > _MAX_COMMITS:
                 break
         return list(found)[:count]
+
+    def kind(self, sha: str) -> str:
+        """What an object is; "" if it is not there."""
+        return self._one(sha)[1]
 
     def has_tree(self, sha: str) -> bool:
         """Whether the tree is in the mirror."""

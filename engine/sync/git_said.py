@@ -6,6 +6,14 @@ import re
 
 from engine.sync import conditions
 
+# What git says of this machine, whatever else it then says of the remote.
+_OF_OURS: tuple[tuple[str, str], ...] = (
+    (conditions.DISK_FULL, r"No space left|Disk quota"),
+    (
+        conditions.TOO_LARGE,
+        r"File too large|File size limit|died of signal 25|[Oo]ut of memory|unable to mmap",
+    ),
+)
 # What git says, in the order in which it is looked for.  LC_ALL=C keeps the words.
 REASONS_SAID: tuple[tuple[str, str], ...] = (
     (conditions.BRANCH_NOT_FOUND, r"couldn't find remote ref"),
@@ -26,14 +34,18 @@ REASONS_SAID: tuple[tuple[str, str], ...] = (
         r"[Rr]epository .*not found|does not appear to be a git repository|does not exist|not a git repository"
         r"|returned error: 404",
     ),
+    (conditions.REDIRECTED, r"returned error: 30\d|url base from redirection"),
     (conditions.INVALID_SOURCE, r"transport '.*' not allowed"),
-    (conditions.MIRROR_BROKEN, r"No space left|Disk quota|File too large|File size limit"),
     (conditions.UNSAFE_OBJECTS, r"fsck error|error: object [0-9a-f]{40,64}: |hasDot|gitmodules"),
 )
 
 
 def why(stderr: str) -> str | None:
-    """The reason in what git said, or None if it is no known one."""
+    """The reason in what git said, or None if it is no known one. What the remote says, git marks as such."""
+    ours = "\n".join(line for line in stderr.splitlines() if not line.lstrip().startswith("remote:"))
+    for reason, pattern in _OF_OURS:
+        if re.search(pattern, ours):
+            return reason
     for reason, pattern in REASONS_SAID:
         if re.search(pattern, stderr):
             return reason

@@ -2,11 +2,12 @@
 
 GitPython serves as a runner of the command and nothing else.  What is fenced, and against what:
 - argument lists are fixed here; a URL, a ref or an id stands behind `--` or is checked before;
-- the environment names one configuration file of ours: no system, user or command-line configuration, no hooks,
-  no prompts, no credential helpers, no redirects, one allowed transport;
+- of this process' environment git gets what a short list names, and so none of its secrets; ours names one configuration
+  file: no system, user or command-line configuration, no hooks, no prompts, no credential helpers, no redirects, one
+  allowed transport;
 - no work tree, no submodules, no filters: objects are read from the mirror by `cat-file --batch`;
-- objects are checked on receipt; processes run in a group of their own, with a limit on time and on file size,
-  and the whole group is killed;
+- objects are checked on receipt; processes run in a group of their own, with limits on time, memory and the size of
+  files, and the whole group is killed;
 - a watched local repository is fetched over file:// like any remote: no command but `upload-pack` runs in it.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -28,18 +30,44 @@ from engine.sync import conditions
 from engine.sync.git_credentials import NO_CREDENTIAL, Access
 from engine.sync.git_urls import Remote
 
-_MAX_FILE = 8 * 1024**3
-"""Bytes: no single file that git writes (a pack) may be larger."""
 _MAX_STDERR = 64 * 1024
 _MAX_STDOUT = 256 * 1024 * 1024
-# What an operator may set for the daemon: whom to trust, and how to get a token where the source names no credential.
-_FROM_THE_OPERATOR = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_ASKPASS"})
+_INHERITED = frozenset(
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "TMPDIR",
+        "TZ",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "GIT_SSL_CAINFO",
+        "GIT_SSL_CAPATH",
+        "GIT_ASKPASS",
+    ]
+)
+"""All that git, ssh and their helpers get of this process' environment: how to find programs, hosts and authorities."""
+_LIMITED = 'ulimit -f "$1" 2>/dev/null; ulimit -d "$2" 2>/dev/null; shift 2; exec "$@"'
+"""Limits that stand before git runs, and so for whatever it starts. Where a system has none, git runs without."""
 
 _CONFIG = """\
 # Written by Pinflow; the only configuration that its git processes read besides the mirror's own.
 [core]
 \thooksPath = /dev/null
 \tfsmonitor = false
+\tbigFileThreshold = 32m
 \taskPass =
 [credential]
 \thelper =
@@ -72,6 +100,25 @@ _CONFIG = """\
 """
 
 
+def require_git() -> None:
+    """Raise `Misconfigured` unless there is a git to run."""
+    if shutil.which("git") is None:
+        raise Misconfigured("git is not on the PATH, and sources are read with it", hint="install git")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one repository may take, in bytes."""
+
+    disk: int = 8 * 1024**3
+    """Of its copy as a whole, and so of each file that git writes."""
+    memory: int = 2 * 1024**3
+    """Of each git process."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """How a git command ended. `stderr` is its beginning."""
@@ -84,10 +131,17 @@ class Done:
 class GitCommand:
     """Runs git for one remote, in a folder of ours. `interrupt` may be called from any thread."""
 
-    def __init__(self, remote: Remote, folder: Path, access: Access = NO_CREDENTIAL) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        folder: Path,
+        access: Access = NO_CREDENTIAL,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self._remote = remote
         self._access = access
         self._folder = folder
+        self._limits = limits
         self._config = folder / "gitconfig"
         _write_config(self._config)
         self._git = _git_runner(folder)
@@ -107,8 +161,12 @@ class GitCommand:
         limit: float,
         git_dir: Path | None,
         environment: Mapping[str, str] | None = None,
+        most: int = _MAX_STDOUT,
     ) -> Done:
-        """Run git to its end. Raises `SourceError` (TimedOut) after `limit` seconds, with all its processes killed."""
+        """Run git to its end. Raises `SourceError` (TimedOut) after `limit` seconds, with all its processes killed.
+
+        Of what it prints, the first `most` bytes are read; if there is more, it is ended and its code is not 0.
+        """
         process = self.start(arguments, stdin=subprocess.DEVNULL, git_dir=git_dir, environment=environment)
         late = threading.Event()
 
@@ -124,7 +182,9 @@ class GitCommand:
         listener.start()
         try:
             assert process.stdout is not None
-            stdout = process.stdout.read(_MAX_STDOUT)
+            stdout = process.stdout.read(most)
+            if len(stdout) == most:
+                kill_group(process)
             _await_exit(process)
         finally:
             timer.cancel()
@@ -147,15 +207,11 @@ class GitCommand:
         if self._closed:
             raise self.error(conditions.FETCH_FAILED, "the daemon is stopping")
         environment = self._environment(git_dir) | dict(environment or {})
-        foreign = [
-            name
-            for name in os.environ
-            if name.startswith("GIT_") and name not in environment and name not in _FROM_THE_OPERATOR
-        ]
         # GitPython adds to the process' own environment and cannot take away from it.
-        command = ["git", *arguments]
-        if foreign:
-            command = ["env", *(part for name in foreign for part in ("-u", name)), *command]
+        foreign = [name for name in os.environ if name not in environment and name not in _INHERITED]
+        without = ["env", *(part for name in foreign for part in ("-u", name))] if foreign else []
+        limits = [str(self._limits.disk // 512), str(self._limits.memory // 1024)]
+        command = ["sh", "-c", _LIMITED, "sh", *limits, *without, "git", *arguments]
         # A stdin of None would be /dev/null; GitPython asks for a stream or a number.
         running: Any = self._git.execute(
             command,
@@ -166,7 +222,6 @@ class GitCommand:
         )
         process: subprocess.Popen[bytes] = running.proc
         running.proc = None  # we end it ourselves, with its group
-        _limit_files(process.pid)
         self.running.add(process)
         return process
 
@@ -178,6 +233,8 @@ class GitCommand:
             "GIT_ATTR_NOSYSTEM": "1",
             # The data folder may lie in somebody's repository: git must not find that one by looking upwards.
             "GIT_CEILING_DIRECTORIES": str(self._folder.parent),
+            "LC_ALL": "C",
+            "LANGUAGE": "C",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ALLOW_PROTOCOL": self._remote.scheme,
             "GIT_PROTOCOL_FROM_USER": "0",
@@ -217,15 +274,6 @@ def _write_config(path: Path) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.write_text(_CONFIG)
     fresh.replace(path)
-
-
-def _limit_files(pid: int) -> None:
-    try:
-        import resource
-
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (_MAX_FILE, _MAX_FILE))
-    except (ImportError, AttributeError, OSError, ValueError):
-        pass  # not on this system, or the process is done already
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

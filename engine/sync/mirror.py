@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,11 +16,11 @@ from pathlib import Path
 
 from engine.errors import Misconfigured, SourceError
 from engine.settings import Credential
-from engine.sync import conditions, git_said
+from engine.sync import conditions, git_said, local_repository
 from engine.sync.git_credentials import Access, check_host
 from engine.sync.git_objects import damaged
 from engine.sync.git_reader import Reader
-from engine.sync.git_source import Done, GitCommand, close_process, kill_group
+from engine.sync.git_source import DEFAULT_LIMITS, Done, GitCommand, Limits, close_process, kill_group
 from engine.sync.git_urls import Remote, parse_remote
 
 FETCH_LIMIT = 60.0
@@ -30,6 +31,8 @@ _READ_LIMIT = 300.0
 _FETCHES_BETWEEN_MAINTENANCE = 200
 MAX_BROUGHT = 10_000
 """Commits of one merge that are looked at for their authors."""
+_ENOUGH = 64 * 1024
+"""Bytes of a remote's list of branches, of which one is asked for."""
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # What is no branch's own fault: to ask for each branch alone would only take longer.
 _OF_THE_WHOLE_REPOSITORY = frozenset(
@@ -38,9 +41,11 @@ _OF_THE_WHOLE_REPOSITORY = frozenset(
         conditions.TIMED_OUT,
         conditions.ACCESS_DENIED,
         conditions.NO_CREDENTIAL,
+        conditions.REDIRECTED,
         conditions.REPOSITORY_NOT_FOUND,
         conditions.REPOSITORY_EMPTY,
         conditions.INVALID_SOURCE,
+        conditions.DISK_FULL,
     }
 )
 _LEFTOVERS = ("*.lock", "refs/**/*.lock", "objects/info/**/*.lock", "objects/pack/*.lock", "objects/*/tmp_*")
@@ -54,21 +59,28 @@ class Mirror:
     """
 
     def __init__(
-        self, url: str, branches: Iterable[str], data_dir: Path, credential: Credential | None = None
+        self,
+        url: str,
+        branches: Iterable[str],
+        data_dir: Path,
+        credential: Credential | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.remote: Remote = parse_remote(url)
         check_host(credential, self.remote)
         self._root = (data_dir / "mirrors").resolve()
         self._root.mkdir(parents=True, exist_ok=True)
-        self._git = GitCommand(self.remote, self._root, Access(credential, self._root))
+        self._limits = limits
+        self._git = GitCommand(self.remote, self._root, Access(credential, self._root), limits)
         self._branches = tuple(dict.fromkeys(short_branch(each) for each in branches))
         for branch in self._branches:
             self._check_ref(branch)
         self._lock, self._path = _claim(self._root, _folder_name(self.remote, credential))
         self._fetches = 0
         self._suspects: set[str] = set()
+        self._too_large: dict[tuple[str, ...], bytes] = {}
         self._hash = "sha1"
-        self._clear_stale_locks()
+        self._clear_leftovers()
 
     @property
     def path(self) -> Path:
@@ -85,6 +97,8 @@ class Mirror:
         """
         if self.remote.local is not None and not self.remote.local.exists():
             raise self._git.error(conditions.REPOSITORY_NOT_FOUND, f"there is nothing at {self.remote.shown}")
+        if self.remote.local is not None and (lent := local_repository.borrows(self.remote.local)):
+            raise self._git.error(conditions.INVALID_SOURCE, lent)
         failed: dict[str, SourceError] = {}
         together = [branch for branch in self._branches if branch not in self._suspects]
         alone = [branch for branch in self._branches if branch in self._suspects]
@@ -107,6 +121,40 @@ class Mirror:
         return failed
 
     def _fetch_or_mend(self, branches: Sequence[str]) -> None:
+        """Fetch branches, into a new mirror if there is none, or if the old one is ill or has grown too large.
+
+        What is too large is not fetched again before it has changed.
+        """
+        if (seen := self._too_large.get(tuple(branches))) is not None and seen == self._asked(branches):
+            raise self._too_large_now("its branches have not changed since")
+        before = [self.tip(branch) for branch in branches]
+        self._fetch_whole(branches)
+        self._too_large.pop(tuple(branches), None)
+        if before == [self.tip(branch) for branch in branches] or self._size() <= self._limits.disk:
+            return
+        self._create()  # without what no branch holds any more
+        self._fetch_whole(branches)
+        if self._size() > self._limits.disk:
+            self.discard()
+            self._too_large[tuple(branches)] = self._asked(branches)
+            raise self._too_large_now("it was fetched, and thrown away")
+
+    def _too_large_now(self, said: str) -> SourceError:
+        limit = f"{self._limits.disk // 1024**2} MB"
+        return self._git.error(
+            conditions.TOO_LARGE, f"the repository has more than the {limit} of PINFLOW_GIT_MB; {said}"
+        )
+
+    def _asked(self, branches: Sequence[str]) -> bytes:
+        """What the remote says of branches, without their objects; nothing if it cannot be asked."""
+        wanted = ["ls-remote", "--quiet", "--", self.remote.fetch, *map(_ref, branches)]
+        try:
+            done = self._run(wanted, limit=FETCH_LIMIT, most=_ENOUGH)
+        except SourceError:
+            return b""
+        return done.stdout if done.code == 0 else b""
+
+    def _fetch_whole(self, branches: Sequence[str]) -> None:
         fresh = not self._looks_whole()
         if fresh:
             self._create()
@@ -128,11 +176,26 @@ class Mirror:
             reason = git_said.why(done.stderr)
         if reason == conditions.BRANCH_NOT_FOUND and not self._remote_has_branches():
             reason = conditions.REPOSITORY_EMPTY
+        if reason == conditions.TOO_LARGE:
+            self._too_large[tuple(branches)] = self._asked(branches)
+            said = (
+                f"{git_said.last_words(done.stderr)}; the limits are PINFLOW_GIT_MB and PINFLOW_GIT_MEMORY_MB"
+            )
+            raise self._git.error(reason, said)
         raise self._git.error(reason or conditions.FETCH_FAILED, git_said.last_words(done.stderr))
 
     def _fetch(self, branches: Sequence[str], limit: float) -> Done:
         self._fetches += 1
         tidy = self._fetches % _FETCHES_BETWEEN_MAINTENANCE == 0
+        done = None
+        try:
+            done = self._run_fetch(branches, limit, tidy=tidy)
+        finally:
+            if done is None or done.code:
+                self._clear_leftovers()
+        return done
+
+    def _run_fetch(self, branches: Sequence[str], limit: float, *, tidy: bool) -> Done:
         return self._run(
             [
                 "fetch",
@@ -152,8 +215,14 @@ class Mirror:
         )
 
     def _remote_has_branches(self) -> bool:
-        done = self._run(["ls-remote", "--quiet", "--heads", "--", self.remote.fetch], limit=FETCH_LIMIT)
+        wanted = ["ls-remote", "--quiet", "--heads", "--", self.remote.fetch]
+        done = self._run(wanted, limit=FETCH_LIMIT, most=_ENOUGH)
         return done.code != 0 or bool(done.stdout.strip())
+
+    def _size(self) -> int:
+        """Bytes of the objects."""
+        folders = [entry.path for entry in os.scandir(self._path / "objects") if entry.is_dir()]
+        return sum(entry.stat().st_size for folder in folders for entry in os.scandir(folder))
 
     def _looks_whole(self) -> bool:
         return all((self._path / name).exists() for name in ("HEAD", "config", "objects", "refs"))
@@ -177,14 +246,18 @@ class Mirror:
                 git_dir=None,
             )
             if done.code != 0:
-                raise self._git.error(conditions.MIRROR_BROKEN, git_said.last_words(done.stderr))
+                reason = git_said.why(done.stderr) or conditions.MIRROR_BROKEN
+                raise self._git.error(reason, git_said.last_words(done.stderr))
             shutil.rmtree(self._path, ignore_errors=True)
             fresh.rename(self._path)
         except OSError as error:
-            raise self._git.error(conditions.MIRROR_BROKEN, f"{self._path}: {error.strerror}") from error
+            raise of_our_disk(error) from error
 
-    def _clear_stale_locks(self) -> None:
-        """What a killed process left. It is stale: the claim says that the mirror is ours alone."""
+    def _clear_leftovers(self) -> None:
+        """What a git that was killed left: locks, and halves of packs, which would fill the disk look by look.
+
+        Nobody else writes here: the claim says that the mirror is ours alone, and one thread fetches.
+        """
         for pattern in _LEFTOVERS:
             for left in self._path.glob(pattern):
                 with contextlib.suppress(OSError):
@@ -211,21 +284,24 @@ class Mirror:
             raise damaged(git_said.last_words(done.stderr))
         return done.stdout.decode("ascii").split(), False
 
-    def brought(self, old: str, new: str) -> list[str]:
-        """Commits that `new` has and `old` lacks, `new` first; not all of them, if they are very many."""
-        done = self._list(f"{old}..{new}")
-        if done.code != 0 and not self._has(old):
-            done = self._list(new)  # a shallow repository ends there
+    def brought(self, old: str, new: str, *more: str) -> list[str]:
+        """Commits that `new` has and `old` (and `more`) lack, `new` first; not all of them, if they are very many."""
+        others = (old, *more)
+        done = self._list(new, others)
+        if done.code != 0:  # a shallow repository ends there, or somebody named a commit that is not in it
+            done = self._list(new, [each for each in others if self.has(each)])
         if done.code != 0:
             raise damaged(git_said.last_words(done.stderr))
         return done.stdout.decode("ascii").split()
 
-    def _list(self, wanted: str) -> Done:
+    def _list(self, wanted: str, without: Sequence[str]) -> Done:
+        named = [wanted, *(f"^{sha}" for sha in without)]
         return self._run(
-            ["rev-list", f"--max-count={MAX_BROUGHT}", "--end-of-options", wanted, "--"], limit=_LOCAL_LIMIT
+            ["rev-list", f"--max-count={MAX_BROUGHT}", "--end-of-options", *named, "--"], limit=_LOCAL_LIMIT
         )
 
-    def _has(self, sha: str) -> bool:
+    def has(self, sha: str) -> bool:
+        """Whether the mirror holds an object."""
         return self._run(["cat-file", "-e", "--end-of-options", sha], limit=_LOCAL_LIMIT).code == 0
 
     def _is_ancestor(self, old: str, new: str) -> bool:
@@ -233,7 +309,7 @@ class Mirror:
         if done.code in (0, 1):
             return done.code == 0
         # Not in the mirror at all, as after a forced push into a new mirror?
-        if not self._has(old):
+        if not self.has(old):
             return False
         raise damaged(git_said.last_words(done.stderr))
 
@@ -284,8 +360,21 @@ class Mirror:
         if done.code != 0:
             raise SourceError("the branch is no valid name of a branch", reason=conditions.INVALID_SOURCE)
 
-    def _run(self, arguments: Sequence[str], *, limit: float) -> Done:
-        return self._git.run(arguments, limit=limit, git_dir=self._path)
+    def _run(self, arguments: Sequence[str], *, limit: float, most: int | None = None) -> Done:
+        if most is None:
+            return self._git.run(arguments, limit=limit, git_dir=self._path)
+        return self._git.run(arguments, limit=limit, git_dir=self._path, most=most)
+
+
+def of_our_disk(error: OSError) -> SourceError:
+    """What our own file system refused, as a condition of the source."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = conditions.DISK_FULL if full else conditions.MIRROR_BROKEN
+    return SourceError(
+        f"{error.filename or 'the data folder'}: {error.strerror or error}",
+        reason=reason,
+        hint=conditions.REASONS[reason].action,
+    )
 
 
 def short_branch(branch: str) -> str:

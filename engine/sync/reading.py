@@ -181,17 +181,19 @@ def touched_paths(found: CommitReading, folder: str) -> set[str]:
 def with_authors(
     mirror: Mirror, reader: Reader, commit: Commit, cursor: Cursor, *, history_rewritten: bool
 ) -> Commit:
-    """The commit with the authors of all that it brought, where that is more than itself.
+    """The commit with the authors of all that it brought, where these are more than its own author.
 
     A merge brings what its first parent lacks; one of somebody who pulled and pushed, what the live revision lacks; and
     one that mends a rejected commit, that commit.
     """
-    parents = reader.commit(commit.sha).parents
+    itself = reader.commit(commit.sha)
+    parents = itself.parents
     base = "" if history_rewritten or cursor.live_sha == commit.sha else cursor.live_sha
     base = base or commit.parent_sha
     if not parents or parents == (base,):
-        return commit
-    found = reader.authors(mirror.brought(base, commit.sha), MAX_AUTHORS)
+        found = list(itself.authors[:MAX_AUTHORS]) if len(itself.authors) > 1 else []
+    else:
+        found = reader.authors(mirror.brought(base, commit.sha), MAX_AUTHORS)
     return replace(commit, authors=tuple(Author(name, email) for name, email in found))
 
 

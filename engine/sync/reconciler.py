@@ -89,7 +89,7 @@ class Reconciler:
         self._registry = WorkflowRegistry(database)
         self._checker = checker
         rules = self.source.rules if isinstance(self.source, SourceSettings) else ()
-        self._judge = Judge(self.source.verify, rules, declared.trust, data_dir)
+        self._judge = Judge(self.source.verify, rules, declared.trust, data_dir, self.source.verify_from)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"git-{self.source.name}")
         self._declaration = " ".join(
             (shown_url(self.source.url), self.source.branch, self._folder, self.kind)
@@ -283,8 +283,8 @@ class Reconciler:
                 decision = self._keep_rules(found, decision, judged.signature, sha)
             if dropped and self._holds_rewritten():
                 decision = replace(decision, confirmed=True)
-        if sha == cursor.last_sha and await self._as_it_was(decision, cursor):
-            return cursor  # looked at once more, and it is as bad as it was
+        if sha == cursor.last_sha and await self._stays(decision, cursor):
+            return cursor
         commit = await self._in_thread(
             lambda: reading.with_authors(mirror, reader, commit, cursor, history_rewritten=rewritten)
         )
@@ -325,22 +325,35 @@ class Reconciler:
             folder=self._folder,
         )
 
-    async def _as_it_was(self, decision: plan.Decision, cursor: Cursor) -> bool:
-        """Whether a second look at the last revision's commit found what the first one found."""
-        if not decision.problems or decision.partial is (cursor.last_status == "REJECTED"):
+    async def _stays(self, decision: plan.Decision, cursor: Cursor) -> bool:
+        """Whether a second look at the last revision's commit changes nothing.
+
+        It is as bad as it was; or the operator asks for more than at the first look.  A commit that was taken is not
+        taken back by that, and one that has problems of its own does not become one that waits for somebody.
+        """
+        if not decision.problems:
             return False
         async with self._database.read() as connection:
             known = await registry.problems_of(connection, self._source_id, cursor.last_seq)
-        now = [(each.file, each.line, each.code, each.message) for each in decision.problems]
-        return sorted(map(_essence, now)) == sorted(
-            _essence((row["file"], row["line"], row["code"], row["message"])) for row in known
-        )
+        before = sorted((row["file"], row["line"], row["code"], row["message"]) for row in known)
+        now = sorted((each.file, each.line, each.code, each.message) for each in decision.problems)
+        if now == before and decision.partial is (cursor.last_status == "REGISTERED"):
+            return True
+        if cursor.retired or cursor.folder != self._folder:
+            return False
+        if cursor.last_status == "REGISTERED":
+            return not decision.partial
+        unread = {problem.code for problem in decision.problems} <= conditions.HELD_UNREAD
+        return unread and not any(row["code"] in conditions.HELD_BY for row in known)
 
     # --- who may ------------------------------------------------------------------------------------------------
 
     def _judge_signature(self, mirror: Mirror, sha: str, cursor: Cursor) -> Judgement:
         self._keys = self._judge.keys()
-        return self._judge.judge(mirror, sha, cursor)
+        here = cursor.folder == self._folder and not cursor.retired
+        # Pushed back to what is live: all of it was taken, and nothing more can come of it.
+        taken = here and sha == cursor.live_sha and not cursor.live_faulty
+        return self._judge.judge(mirror, sha, cursor, taken=taken)
 
     def _keep_rules(
         self, found: reading.CommitReading, decision: plan.Decision, signature: Signature, sha: str
@@ -607,12 +620,6 @@ def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
     return plan.CheckedFile(content, answer.problems, tuple(answer.functions))
 
 
-def _essence(problem: tuple[str, int, str, str]) -> tuple[str, int, str, str]:
-    """What tells one problem from another: of what holds a commit, the words may differ from look to look."""
-    file, line, code, message = problem
-    return file, line, code, "" if code in conditions.HELD_BY else message
-
-
 def _needed_as_it_was(misfit: Misfit, content: VersionContent) -> Problem:
     """A changed definition is held back for a caller that stays as it is."""
     return Problem(
@@ -693,7 +700,16 @@ def _count(rows: Sequence[dict[str, Any]]) -> str:
 
 def shown_settings(declared: Declared) -> dict[str, Any]:
     """What of a source's settings is of use to people who look at it. Nothing in it is a secret."""
-    keys = ("mode", "verify", "rewritten_history", "max_deletions", "max_deletions_percent", "rules")
+    keys = (
+        "mode",
+        "verify",
+        "verify_from",
+        "rewritten_history",
+        "max_deletions",
+        "max_deletions_percent",
+        "rules",
+    )
     source = declared.source.model_dump(mode="json")
     shown = {key: source[key] for key in keys if key in source}
+    shown = {key: value for key, value in shown.items() if key != "verify_from" or value}
     return shown | ({"included_from": declared.included_from} if declared.included_from else {})

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import SourceError
+from engine.errors import PinflowError, SourceError
 from engine.settings import Credential
-from engine.sync.mirror import Mirror, short_branch
+from engine.sync import conditions
+from engine.sync.git_source import DEFAULT_LIMITS, Limits
+from engine.sync.mirror import Mirror, of_our_disk, short_branch
 
 _Result = TypeVar("_Result")
 
@@ -35,12 +37,18 @@ class Repository:
     """A mirror and the thread that fetches it."""
 
     def __init__(
-        self, url: str, branches: Iterable[str], data_dir: Path, credential: Credential | None = None
+        self,
+        url: str,
+        branches: Iterable[str],
+        data_dir: Path,
+        credential: Credential | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.url = url
         self._branches = tuple(branches)
         self._data_dir = data_dir
         self._credential = credential
+        self._limits = limits
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="git-fetch")
         self._turn = asyncio.Lock()
         self._begun = 0
@@ -88,12 +96,18 @@ class Repository:
     def _fetch(self) -> Fetched:
         try:
             if self._mirror is None:
-                self._mirror = Mirror(self.url, self._branches, self._data_dir, self._credential)
+                self._mirror = Mirror(
+                    self.url, self._branches, self._data_dir, self._credential, self._limits
+                )
             if self._closing:
                 self._mirror.interrupt()
             return Fetched(of_branches=self._mirror.fetch())
         except SourceError as error:
             return Fetched(error)
+        except OSError as error:
+            return Fetched(of_our_disk(error))
+        except PinflowError as error:  # git is not there, or too many processes share the folder
+            return Fetched(SourceError(error.message, reason=conditions.FETCH_FAILED, hint=error.hint))
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -35,6 +35,8 @@ no-auto-key-retrieve
 disable-dirmngr
 trust-model always
 """
+_SIGN = "sign it with a key that the source trusts, or add the signer's key to the operator's file"
+_OLD = "name the last of them that needs no signature by the source's `verify_from`"
 _WILD = {"*": "[^/]*", "?": "[^/]"}
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -68,8 +70,16 @@ class Judgement:
 class Judge:
     """Judges the commits of one source."""
 
-    def __init__(self, verify: Verify, rules: Sequence[Rule], trust: Trust | None, data_dir: Path) -> None:
+    def __init__(
+        self,
+        verify: Verify,
+        rules: Sequence[Rule],
+        trust: Trust | None,
+        data_dir: Path,
+        verify_from: str = "",
+    ) -> None:
         self._verify = verify
+        self._from = verify_from
         self._rules = tuple(rules)
         self._trust = trust
         self._folder = data_dir.resolve() / "keys"
@@ -88,8 +98,11 @@ class Judge:
         except OSError as error:
             return f"broken: {error}"
 
-    def judge(self, mirror: Mirror, sha: str, cursor: Cursor) -> Judgement:
-        """Judge a commit that is to become a revision, and with `every_commit` all that it brings."""
+    def judge(self, mirror: Mirror, sha: str, cursor: Cursor, *, taken: bool = False) -> Judgement:
+        """Judge a commit that is to become a revision, and with `every_commit` all that it brings.
+
+        Of one that is `taken` already, nothing is asked.
+        """
         if self._trust is None or not self.asks:
             return Judgement()
         try:
@@ -97,17 +110,36 @@ class Judge:
         except (OSError, subprocess.SubprocessError) as error:
             said = f"the keys of the source's trust cannot be read: {_why(error)}"
             return Judgement(problems=(Problem(codes.TRUST_BROKEN, said),))
-        if self._verify == "every_commit" and cursor.live_sha not in ("", sha):
-            brought = mirror.brought(cursor.live_sha, sha)
-            if len(brought) >= MAX_BROUGHT:
-                said = f"{sha[:12]} brings {MAX_BROUGHT} commits or more, which are not all verified"
-                return Judgement(problems=(_untrusted(said),))
-        else:
-            brought = [sha]
-        bad = _first_bad(mirror, brought, environment)
-        if bad and (bad != sha or self._verify != "none"):
-            return Judgement(problems=(_untrusted(_said(bad, sha)),))
-        return Judgement() if bad else Judgement(_signature(mirror, sha, environment))
+        asked = self._asked(mirror, sha, cursor, taken=taken)
+        if len(asked) >= MAX_BROUGHT:
+            said = f"{sha[:12]} brings {MAX_BROUGHT} commits or more, which are not all verified"
+            return Judgement(problems=(_untrusted(f"{said}{self._unknown(mirror)}", _OLD),))
+        bad = _first_bad(mirror, asked, environment)
+        if bad:
+            return Judgement(problems=(_untrusted(f"{_said(bad, sha)}{self._unknown(mirror)}"),))
+        signed = sha in asked or _verified(mirror, [sha], environment)
+        return Judgement(_signature(mirror, sha, environment)) if signed else Judgement()
+
+    def _asked(self, mirror: Mirror, sha: str, cursor: Cursor, *, taken: bool) -> list[str]:
+        """The commits that must be signed, the newest first.
+
+        Nothing that a push can bring moves where `every_commit` begins: that is what is live, for which somebody
+        trusted has signed, and the commit that the operator names.
+        """
+        if self._verify == "none" or taken:
+            return []
+        if self._verify == "tip" or cursor.live_sha == sha or not (cursor.live_sha or self._from):
+            return [sha]
+        known = [each for each in (cursor.live_sha, self._from) if each]
+        brought = mirror.brought(known[0], sha, *known[1:])
+        if sha in brought or (self._from and mirror.is_ancestor(sha, self._from)):
+            return brought
+        return [sha, *brought]  # the branch was put back to what is older than what is live
+
+    def _unknown(self, mirror: Mirror) -> str:
+        if not self._from or mirror.has(self._from):
+            return ""
+        return f"; the repository has no commit {self._from[:12]}, which `verify_from` names"
 
     def rules_kept(
         self, signature: Signature, folder: str, paths: Iterable[str], sha: str
@@ -161,11 +193,12 @@ class Judge:
             done = subprocess.run(
                 ["gpg", "--homedir", short, "--quiet", "--import", "--", str(keyring)],
                 stdin=subprocess.DEVNULL,
+                env={"PATH": os.environ.get("PATH", os.defpath), "HOME": short, "LC_ALL": "C"},
                 capture_output=True,
                 timeout=_IMPORT_LIMIT,
             )
             if done.returncode != 0:
-                said = done.stderr.decode("utf-8", "replace").strip()
+                said = done.stderr.decode("utf-8", "replace").strip().replace(short, "")
                 raise OSError(f"gpg does not import {keyring}: {said[:200]}")
             fresh = home.with_name(f"{home.name}.{os.getpid()}.new")
             shutil.rmtree(fresh, ignore_errors=True)
@@ -219,12 +252,8 @@ def _said(bad: str, sha: str) -> str:
     return f"{bad[:12]}{brought} has no signature of a trusted key"
 
 
-def _untrusted(message: str) -> Problem:
-    return Problem(
-        codes.UNTRUSTED,
-        message,
-        hint="sign it with a key that the source trusts, or add the signer's key to the operator's file",
-    )
+def _untrusted(message: str, hint: str = _SIGN) -> Problem:
+    return Problem(codes.UNTRUSTED, message, hint=hint)
 
 
 def _needs(rule: Rule, matched: Sequence[str], signature: Signature, sha: str, prefix: str) -> Problem:

@@ -12,6 +12,8 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch
 
+from engine.sync.local_repository import git_folder
+
 _log = structlog.get_logger(__name__)
 
 # Milliseconds.  git writes a ref by one rename, so there is little to gather; a step is also how often the watching
@@ -74,19 +76,10 @@ class RefWatcher:
 def ref_folders(repository: Path) -> list[Path]:
     """The folders in which a repository (with a work tree, bare, or a linked work tree) keeps its refs."""
     try:
-        git = _git_folder(repository)
+        git = git_folder(repository)
         return [folder for folder in (git / "refs", git / "reftable") if folder.is_dir()]
     except (OSError, UnicodeDecodeError):
         return []
-
-
-def _git_folder(repository: Path) -> Path:
-    git = repository / ".git"
-    if git.is_file():  # a linked work tree or a submodule: the file says where, as `gitdir: PATH`
-        git = (repository / git.read_text().partition("gitdir:")[2].strip()).resolve()
-        common = git / "commondir"
-        return (git / common.read_text().strip()).resolve() if common.is_file() else git
-    return git.resolve() if git.is_dir() else repository
 
 
 def _identities(folders: Iterable[Path]) -> list[tuple[int, int] | None]:

@@ -174,7 +174,7 @@ async def with_faults(system: System, process: str, faults: str) -> None:
 
 async def again(system: System, process: str) -> None:
     """Wait until a process has died of its fault, and launch it without."""
-    await system.died(process, 60)
+    await system.died(process)
     system.launch(process)
     await system.until(system.ready, "the API to be ready")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,18 +21,20 @@ EACH_SECOND = "* * * * * * *"
 
 
 class Bench:
-    """The system, and a way to publish into it without git."""
+    """The system, and a way to publish a workflow into it without git. The tests share it; each has a workflow of its own."""
 
     def __init__(self, system: System) -> None:
         self.system = system
         self.database = Database(system.postgres.url())
+        self.name = ""
+        self.serial = itertools.count()
         self._published = 0
 
     async def publish(self, *triggers: dict[str, Any]) -> None:
-        """A revision whose `report` has these triggers."""
+        """A revision whose workflow of this test has these triggers."""
         self._published += 1
-        form = triggered("report", *triggers, version=str(self._published))
-        await register(self.database, "report", compiled=form)
+        form = triggered(self.name, *triggers, version=str(self._published))
+        await register(self.database, self.name, compiled=form)
 
     async def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
         """Rows of a query."""
@@ -55,9 +57,9 @@ class Bench:
         self.system.launch("worker", faults=f"{point}=kill")
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    system = System(tmp_path)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    system = System(tmp_path_factory.mktemp("system"))
     try:
         await system.start("worker")
         made = Bench(system)
@@ -65,6 +67,12 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         await made.database.aclose()
     finally:
         await system.stop()
+
+
+@pytest.fixture
+def bench(shared: Bench) -> Bench:
+    shared.name = f"report-{next(shared.serial)}"
+    return shared
 
 
 @pytest.mark.parametrize("point", ["schedule.before_tell", "schedule.after_tell"])
@@ -81,7 +89,11 @@ async def test_a_worker_that_dies_while_it_tells_temporal_leaves_what_was_merged
             "Temporal to be told",
         )
         if triggers == [schedule(cron=EACH_SECOND)]:
-            await bench.until("SELECT 1 FROM workflow_executions", "the schedule to fire")
+            await bench.until(
+                "SELECT 1 FROM workflow_executions WHERE workflow = :name",
+                "the schedule to fire",
+                name=bench.name,
+            )
     assert await bench.rows("SELECT 1 FROM triggers") == []
 
 
@@ -92,15 +104,21 @@ async def test_a_worker_that_dies_while_a_schedule_fires_starts_each_moment_once
     await bench.dies_at(point)
     await bench.publish(schedule(cron=EACH_SECOND, overlap="allow_all"))
     await bench.system.died("worker")
-    (torn,) = await bench.rows("SELECT key FROM trigger_fires WHERE status = 'CLAIMED' ORDER BY key LIMIT 1")
+    (torn,) = await bench.rows(
+        "SELECT workflow, key FROM trigger_fires WHERE workflow = :name AND status = 'CLAIMED' ORDER BY key LIMIT 1",
+        name=bench.name,
+    )
     bench.system.launch("worker")
     await bench.until(
-        "SELECT 1 FROM trigger_fires WHERE key = :key AND status = 'STARTED'", "the torn moment", **torn
+        "SELECT 1 FROM trigger_fires WHERE workflow = :workflow AND key = :key AND status = 'STARTED'",
+        "the torn moment",
+        **torn,
     )
     await bench.publish()
     await bench.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM triggers)", "the schedule to go")
     runs = await bench.rows(
-        "SELECT trigger ->> 'scheduled_at' AS at, count(*) FROM workflow_executions GROUP BY 1"
+        "SELECT trigger ->> 'scheduled_at' AS at, count(*) FROM workflow_executions WHERE workflow = :name GROUP BY 1",
+        name=bench.name,
     )
     assert torn["key"] in {run["at"] for run in runs}
     assert {run["count"] for run in runs} == {1}

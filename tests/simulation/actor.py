@@ -22,6 +22,7 @@ from engine.core.contracts import (
     ChildEnded,
     CloseApproval,
     Command,
+    DrainSlice,
     Event,
     FinishRun,
     FinishSlice,
@@ -254,7 +255,7 @@ class Actor:
                 self._judge_start(f"{name}#{attempt}")
                 self.children[name] = (attempt, False)
             case CancelChild(task=name):
-                assert not self.children[name][1]
+                assert not self.children[name][1] or self._is_hurried(), f"{name} was asked to end twice"
                 self.children[name] = (self.children[name][0], True)
             case StartSlice(task=name, start=RunStart(slice=part)):
                 assert part is not None
@@ -264,6 +265,11 @@ class Actor:
                     self.outbox.append(command)
             case CancelSlice(task=name, offset=offset):
                 assert (name, offset) in self.slices
+                if not self.restarting:
+                    self.outbox.append(command)
+            case DrainSlice(task=name, offset=offset):
+                assert (name, offset) in self.slices
+                assert self.plan.on_task_failure == "drain"
                 if not self.restarting:
                     self.outbox.append(command)
             case TellFamily():
@@ -276,6 +282,10 @@ class Actor:
                 del self.slots[name]
             case FinishRun() | FinishSlice():
                 self.finish = command
+
+    def _is_hurried(self) -> bool:
+        """Whether a second cancel has come: everybody under way is told once more."""
+        return len(self.brain.to_json()["cancels"]) > 1
 
     # --- the judge ------------------------------------------------------------------------------------------------
 

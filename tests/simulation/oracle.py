@@ -17,11 +17,15 @@ PHASES = ("tasks", "on_failure", "finally")
 
 @dataclass(frozen=True)
 class Facts:
-    """What happened to the run from outside; `undone` are the compensations of the run itself, as they were started."""
+    """What happened to the run from outside; `undone` are the compensations of the run itself, as they were started.
+
+    `ended` is how a task of type `end` said that the run ends, "" if none did.
+    """
 
     cancels: int
     targets: tuple[str, ...]
     undone: list[str]
+    ended: str
 
 
 def judge(compiled: dict[str, Any], snapshot: dict[str, Any], finish: FinishRun, facts: Facts) -> None:
@@ -239,12 +243,10 @@ class _Judge:
                 assert self.ends[task["id"]]["skip_reason"] != "ended" or finish.error is not None
 
     def _was_ended(self, status: str) -> bool:
-        return any(
-            task["type"] == "end"
-            and task["status"] == status
-            and self.ends[task["id"]]["status"] == "COMPLETED"
-            for task in self.compiled["tasks"]
-        )
+        """Whether a task of type `end` had the last word. One in a slice is not in the run's own list."""
+        kinds = {task["status"] for task in _all(self.compiled["tasks"]) if task["type"] == "end"}
+        assert not self.facts.ended or self.facts.ended in kinds
+        return self.facts.ended == status
 
     def _targets(self) -> None:
         by_id = {task["id"]: task for task in self.compiled["tasks"]}

@@ -8,6 +8,7 @@ from typing import Any
 from tests.support.definitions import definition, group, loop, many, retry, task, undo
 
 SIGNAL = "go"
+CORRELATION = "order-7"
 GROUPS = ("db", "gpu")
 LEAVES = (
     ["activity"] * 14 + ["approval"] * 2 + ["wait"] * 2 + ["set"] * 2 + ["signal", "workflow", "workflow"]
@@ -44,7 +45,7 @@ class Author:
             *tasks,
             on_failure=self._tasks(chance.randint(0, 3), 2, []),
             finally_=self._tasks(chance.randint(0, 3), 2, []),
-            max_concurrency=chance.choice([None, None, 1, 2, 5]),
+            max_concurrency=chance.choice([None, None, None, 1, 2, 5]),
             on_task_failure=chance.choice(["finish", "drain", "cancel"]),
             timeout=chance.choice([None, None, 50.0]),
             cleanup_timeout=chance.choice([None, 20.0]),
@@ -98,7 +99,7 @@ class Author:
                 name, before, depth, names, fields
             )
             return composite
-        if depth == 0 and not self._plain and chance.random() < 0.02:
+        if depth < 2 and not self._plain and chance.random() < 0.02:
             status = chance.choice(["COMPLETED", "FAILED"])
             return task(name, *before, type="end", status=status, outputs={"n": 1}, **_plain(fields))
         return self._leaf(name, before, names, fields)
@@ -119,8 +120,14 @@ class Author:
                 values = chance.choice([{"n": 1}, {"n": "${{ 1 / 0 }}" if self._sloppy else "${{ 1 + 1 }}"}])
                 fields = _plain(fields) | {"type": "set", "values": values}
             case "signal":
-                timeout = chance.choice([None, 10.0])
-                fields = _plain(fields) | {"type": "signal", "signal": SIGNAL, "timeout": timeout}
+                fields = _plain(fields) | {
+                    "type": "signal",
+                    "signal": SIGNAL,
+                    "timeout": chance.choice([None, 10.0]),
+                    "correlation": chance.choice(
+                        [None, None, CORRELATION, "${{ 1 }}" if self._sloppy else None]
+                    ),
+                }
             case "workflow":
                 fields = _plain(fields) | {
                     "type": "workflow",
@@ -168,7 +175,7 @@ class Author:
         chance = self._chance
         own = f"i{name}"
         inside = self._tasks(chance.randint(1, 3), depth + 1, [*names, own, f"{own}_index"])
-        items: Any = f"${{{{ range({chance.randint(0, 5)}) }}}}"
+        items: Any = f"${{{{ range({chance.choice([0, 1, 2, 3, 4, 5, 8])}) }}}}"
         if self._sloppy and chance.random() < 0.1:
             items = "${{ 'text' }}"
         return many(
@@ -177,10 +184,10 @@ class Author:
             items=items,
             as_=own,
             tasks=inside,
-            weight=chance.choice([1, 1, 2_000]),
+            weight=chance.choice([1, 2_000]),
             whole=_has_signal(inside),
             timeout=chance.choice([None, None, None, 20.0]),
-            max_concurrency=chance.choice([None, None, 1, 2]),
+            max_concurrency=chance.choice([None, None, None, None, 1, 2]),
             tolerated_failures=chance.choice([None, None, {"count": 1}, {"percent": 50}]),
             results=chance.choice([None, None, {"of": f"${{{{ {own} }}}}"}]),
             **_plain(fields),

@@ -14,6 +14,7 @@ from engine.core.contracts import (
     CancelRequested,
     CancelSlice,
     Command,
+    DrainSlice,
     FinishRun,
     FinishSlice,
     Json,
@@ -21,6 +22,7 @@ from engine.core.contracts import (
     ResumeRequested,
     RunStart,
     SignalReceived,
+    SliceDrained,
     SliceEnded,
     StartSlice,
     TaskError,
@@ -29,7 +31,7 @@ from engine.core.contracts import (
 from engine.core.plan import Plan
 from tests.simulation import oracle
 from tests.simulation.actor import Actor
-from tests.simulation.random_definitions import SIGNAL, Author
+from tests.simulation.random_definitions import CORRELATION, SIGNAL, Author
 from tests.support.definitions import start
 
 MOST_STEPS = 20_000
@@ -54,7 +56,7 @@ class World:
         self.chance = chance
         self.compiled = Author(chance).write()
         self.plan = Plan(self.compiled)
-        self.bound = chance.choice([1, 3, 500])
+        self.bound = chance.choice([1, 3, 500, 500])
         self.bad = chance.choice([0.0, 0.2, 0.5])
         self.calm = chance.random() < 0.5  # nobody cancels
         self.every: list[Actor] = []
@@ -142,8 +144,13 @@ class World:
         self.root.tell(ResumeRequested("bob", self.root.at, f"p{self.number}"))
 
     def _signal(self) -> None:
+        """By name, with or without what some of its tasks ask for; or for one task alone, as a callback is."""
         self.signalled += 1
-        self.root.tell(SignalReceived(f"s{self.signalled}", SIGNAL, self.signalled, self.root.at))
+        waiting = [w["task"] for w in self.root.brain.snapshot()["waiting"] if w["kind"] == "signal"]
+        task = self.chance.choice(waiting) if waiting and self.chance.random() < 0.3 else ""
+        correlation = self.chance.choice(["", CORRELATION])
+        id = f"s{self.signalled}"
+        self.root.tell(SignalReceived(id, SIGNAL, self.signalled, self.root.at, correlation, task))
 
     # --- slices ---------------------------------------------------------------------------------------------------
 
@@ -163,6 +170,8 @@ class World:
                 self._hand_all(part)
             case CancelSlice(task=name, offset=offset):
                 self._to_slice(actor, name, offset, CancelRequested("family", "", self.root.at))
+            case DrainSlice(task=name, offset=offset):
+                self._to_slice(actor, name, offset, SliceDrained(self.root.at))
             case TellFamily(what=what):
                 self.number += 1
                 for part in [each for each in self.actors if each.above is actor and each.finish is None]:
@@ -249,4 +258,5 @@ class World:
             cancels=len(state["cancels"]),
             targets=self.root.start.targets,
             undone=self.root.undo_order,
+            ended=(state.get("ended") or {}).get("status", ""),
         )

@@ -20,6 +20,7 @@ class FakeForge:
     answer), `500`, `429`, `422`, `garbage`, `huge` or `ok`."""
 
     kind: str
+    repository: str = "ada/flows"
     token: str = "forge-token"
     statuses: list[dict[str, Any]] = field(default_factory=list)
     comments: list[dict[str, Any]] = field(default_factory=list)
@@ -73,10 +74,10 @@ class FakeForge:
         rest = target.path.removeprefix(prefix)
         if self.kind == "gitlab":
             repository, _, rest = rest.partition("/")
-            assert unquote(repository) == "ada/flows"
+            assert unquote(repository) == self.repository
         else:
-            assert rest.startswith("ada/flows/")
-            rest = rest.removeprefix("ada/flows/")
+            assert rest.startswith(f"{self.repository}/")
+            rest = rest.removeprefix(f"{self.repository}/")
         body = json.loads(seen.body) if seen.body else {}
         return self._answer(seen.method, rest, body, parse_qs(target.query))
 
@@ -127,9 +128,9 @@ class FakeForge:
 
 
 @asynccontextmanager
-async def fake_forge(kind: str) -> AsyncIterator[FakeForge]:
+async def fake_forge(kind: str, repository: str = "ada/flows") -> AsyncIterator[FakeForge]:
     """A forge that listens."""
-    forge = FakeForge(kind)
+    forge = FakeForge(kind, repository)
     async with serving(forge.handle, keep_alive=True) as server:
         forge.server = server
         yield forge

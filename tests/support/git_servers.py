@@ -34,9 +34,15 @@ class HttpsServer:
     password: str
     requests: list[tuple[str, str]] = field(default_factory=list)
     """(path, the password that came along, "" for none)."""
+    public: dict[str, bytes] = field(default_factory=dict)
+    """What anybody may read, by its path."""
     redirect_to: str = ""
     drip: bool = False
     endless: bool = False
+    many_refs: bool = False
+    """Name refs without an end, in the protocol in which the server names all."""
+    fail_with: int = 0
+    """A status to answer with."""
 
 
 @contextmanager
@@ -63,9 +69,14 @@ def https_server(root: Path, folder: Path, password: str) -> Iterator[HttpsServe
             found.requests.append((self.path, given))
             if found.redirect_to:
                 self._answer(302, {"Location": found.redirect_to + self.path}, b"")
+            elif self.path in found.public:
+                self._answer(200, {}, found.public[self.path])
             elif given != found.password:
                 self._answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
-            elif found.drip or found.endless:
+            elif found.fail_with:
+                kind = {"Content-Type": "application/x-git-upload-pack-advertisement"}
+                self._answer(found.fail_with, kind, b"this is no protocol of git's")
+            elif found.drip or found.endless or found.many_refs:
                 self._misbehave()
             else:
                 self._answer(*_backend(root, self, body))
@@ -82,13 +93,18 @@ def https_server(root: Path, folder: Path, password: str) -> Iterator[HttpsServe
 
         def _misbehave(self) -> None:
             """A byte a second, or without end."""
+            chunk = b"0" if found.drip else b"0" * 65536
+            if found.many_refs:
+                lines = [b"%040x refs/heads/%08d\n" % (n, n) for n in range(1, 5000)]
+                lines[0] = b"%040x refs/heads/main\0side-band-64k ofs-delta\n" % 1
+                chunk = b"".join(b"%04x" % (len(line) + 4) + line for line in lines)
             self.send_response(200)
             self.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
             self.end_headers()
             self.wfile.write(b"001e# service=git-upload-pack\n0000")
             try:
                 while True:
-                    self.wfile.write(b"0" if found.drip else b"0" * 65536)
+                    self.wfile.write(chunk)
                     time.sleep(1.0 if found.drip else 0)
             except OSError:
                 self.close_connection = True

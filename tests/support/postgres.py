@@ -14,7 +14,7 @@ from engine.storage.migrate import upgrade
 TEMPLATE = "template_pinflow"
 
 # A killed process loses nothing that it wrote to the file system; only a power cut would, and a test database may.
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
 
 
 class TestPostgres(EmbeddedPostgres):
@@ -25,7 +25,8 @@ class TestPostgres(EmbeddedPostgres):
     async def fresh_database(self) -> str:
         """The URL of a new database with all tables and no rows."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        await self.create_database(name, TEMPLATE)
+        # Copying files takes half of what writing each page to the log does, as no checkpoint waits for the disk here.
+        await self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY FILE_COPY')
         return self.url(name)
 
 
@@ -34,7 +35,7 @@ async def running_postgres() -> AsyncIterator[TestPostgres]:
     """A server in a temporary folder that ends with this process, even when this process is killed."""
     with tempfile.TemporaryDirectory(prefix="pinflow-test-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # the server's own user must pass through when we are root
-        server = TestPostgres(Path(folder) / "postgres", options=_FAST, die_with_parent=True)
+        server = TestPostgres(Path(folder) / "postgres", options=FAST, die_with_parent=True)
         await server.start()
         try:
             await server.create_database(TEMPLATE)

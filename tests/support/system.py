@@ -22,6 +22,7 @@ from engine.stack.processes import dying_with_parent, free_port
 from engine.stack.temporal import EmbeddedTemporal
 from engine.storage.database import Database
 from engine.storage.migrate import upgrade
+from tests.support.postgres import FAST
 
 PINFLOW = Path(sys.executable).parent / "pinflow"
 PROCESSES = ("api", "worker", "sync")
@@ -41,7 +42,7 @@ class System:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.postgres = EmbeddedPostgres(folder / "postgres", die_with_parent=True)
+        self.postgres = EmbeddedPostgres(folder / "postgres", options=FAST, die_with_parent=True)
         self.temporal = EmbeddedTemporal(folder / "temporal", ui=False, die_with_parent=True)
         self.sources: list[dict[str, Any]] = []
         self.settings: dict[str, str] = {}
@@ -98,7 +99,7 @@ class System:
         process.kill()
         process.wait()
 
-    async def died(self, name: str, seconds: float = 30) -> None:
+    async def died(self, name: str, seconds: float = 90) -> None:
         """Wait until a process has died of a fault point."""
         await self.until(lambda: _true(self._running[name].poll() is not None), f"{name} to die", seconds)
         del self._running[name]

@@ -37,6 +37,8 @@ class Ledger:
     closed: list[tuple[str, str]] = field(default_factory=list)
     refuse_records: int = 0
     record_is_local: list[bool] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    """Tasks that fail whatever their config says: what a target looks like that is down."""
 
     def started(self) -> list[str]:
         return [task for task, _, _ in self.attempts]
@@ -62,7 +64,7 @@ def activities(ledger: Ledger) -> list[Any]:
             await asyncio.sleep(min(left, 0.1))
             if not info.is_local:
                 activity.heartbeat()
-        if info.attempt < config.get("fail_until", 1):
+        if raw["task"] in ledger.broken or info.attempt < config.get("fail_until", 1):
             error = TaskError(config.get("error", "BOOM"), f"attempt {info.attempt} failed")
             final = judge_error(judgement(raw.get("retry_when")), error, info.attempt)
             raise ApplicationError(

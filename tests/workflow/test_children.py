@@ -95,6 +95,22 @@ async def test_a_cancel_goes_through_and_each_cleans_up(at_home: House) -> None:
     assert await at_home.tasks(run) == {"call": "CANCELLED", "tidy": "COMPLETED"}
 
 
+async def test_a_second_cancel_leaves_out_the_clean_up_of_the_child_as_well(at_home: House) -> None:
+    slow = SLOW.replace("sleep: 30}}]", "sleep: 5}}]").replace(
+        "config: {}", "timeout: 1m, config: {sleep: 30}"
+    )
+    await at_home.deploy(slow, CALLS)
+    run = await at_home.start("parent")
+    child = (await at_home.child(run))["id"]
+    await at_home.task_is(child, "work", "RUNNING")
+    await at_home.executor.cancel(run, by="ada", reason="enough")
+    await at_home.task_is(child, "unlock", "RUNNING")
+    await at_home.executor.cancel_again(run, by="ada", reason="now", id="2")
+    await at_home.ended(run, "CANCELLED", seconds=20)
+    assert await at_home.tasks(child) == {"work": "CANCELLED", "unlock": "CANCELLED"}
+    assert await at_home.tasks(run) == {"call": "CANCELLED", "tidy": "SKIPPED"}
+
+
 async def test_a_pause_reaches_the_child_and_so_does_its_end(at_home: House) -> None:
     chain = SLOW.replace(
         "sleep: 30}}]", "sleep: 0.5}}, {id: then, depends_on: [work], activity_type: echo, config: {}}]"

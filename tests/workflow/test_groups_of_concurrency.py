@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.workflow.house import House
 
 RUN = """
@@ -58,12 +60,25 @@ async def test_runs_of_a_group_run_one_after_another_in_the_order_of_their_start
         runs.append(await at_home.start("guarded"))
         await at_home.until(lambda: _slots(at_home, len(runs)), "its place")
     await is_queued(at_home, runs[1])
+    rows = await at_home.rows("SELECT status FROM workflow_executions ORDER BY created_at")
+    assert [row["status"] for row in rows] == ["RUNNING", "QUEUED", "QUEUED"]
     for run in runs:
         await holds(at_home, run)
+        await at_home.until(partial(_stands, at_home, run, "RUNNING"), "its row to be RUNNING")
         await go(at_home, run)
         await at_home.ended(run)
     assert await at_home.rows("SELECT * FROM slots") == []
+    told = await at_home.rows("SELECT action, details FROM audit WHERE execution_id = :r", r=runs[2])
+    assert [row["action"] for row in told if row["action"] in ("execution.queued", "execution.admitted")] == [
+        "execution.queued",
+        "execution.admitted",
+    ]
     assert at_home.ledger.started() == ["unlock"] * 3
+
+
+async def _stands(at_home: House, run: str, status: str) -> bool:
+    row = await at_home.row(run)
+    return row is not None and row["status"] == status
 
 
 async def _slots(at_home: House, count: int) -> bool:

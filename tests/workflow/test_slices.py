@@ -153,3 +153,12 @@ async def test_thousands_of_items_run_to_the_end_in_short_histories(at_home: Hou
 async def _all_listed(at_home: House, run: str, count: int) -> dict[str, int]:
     found = await at_home.histories(run)
     return found if len(found) >= count else {}
+
+
+@pytest.mark.usefixtures("small_slices")
+async def test_items_of_slices_take_turns_in_a_concurrency_group(at_home: House) -> None:
+    turns = MAP.replace("execution: local,", "concurrency: {group: deploy, limit: 1},")
+    await at_home.deploy(turns)
+    run = await at_home.run("mapped", n=12, seconds=30)
+    assert run["outputs"] == {"all": [n * 2 for n in range(12)]}
+    assert await at_home.rows("SELECT * FROM slots") == []

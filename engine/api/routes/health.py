@@ -16,7 +16,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "What is away, and why"}})
 async def readyz(services: Service) -> Response:
     """200 if Postgres and Temporal answer, else 503; a word on each."""
     words = await services.health.readiness()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 
 from engine.api.auth import By, Service, needs
-from engine.api.schemas.common import CommitSha, Cursor, Limit, Page
+from engine.api.schemas.common import CONFLICT, CommitSha, Cursor, Limit, Page
 from engine.api.schemas.history import (
     AuditRow,
     Commit,
@@ -31,14 +31,15 @@ async def list_sources(services: Service, limit: Limit = 500) -> Any:
     refused = await services.triggers.refused()
     faults = await services.forges.faults()
     told = [
-        _source(row) | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
+        _source(row, services.forges.warning(row["name"], row["url"]))
+        | {"refused_triggers": refused.get(row["name"], []), "forge": faults.get(row["name"])}
         for row in rows
     ]
     return {"items": told, "next_cursor": ""}
 
 
-def _source(row: dict[str, Any]) -> dict[str, Any]:
-    warnings = []
+def _source(row: dict[str, Any], forge_warning: str) -> dict[str, Any]:
+    warnings = [forge_warning] if forge_warning else []
     if row["checked_at"] is not None and not row["watched"]:
         warnings.append(
             "no daemon watches it any more; what it deployed stays live and can be started "
@@ -62,7 +63,7 @@ async def sync_now(name: str, services: Service) -> Any:
     return {"asked": await services.registry.request_sync(name)}
 
 
-@router.post("/sources/{name}/confirm", status_code=202, response_model=Confirmed)
+@router.post("/sources/{name}/confirm", status_code=202, response_model=Confirmed, responses=CONFLICT)
 async def confirm(name: str, body: Confirm, by: By, services: Service) -> Any:
     """Say that a held commit is meant: its deletions, or the history it dropped. Role: operator.
 
@@ -71,7 +72,7 @@ async def confirm(name: str, body: Confirm, by: By, services: Service) -> Any:
     return await services.sources.confirm(by, name, body.commit_sha)
 
 
-@router.post("/sources/{name}/retire", status_code=200, response_model=Retired)
+@router.post("/sources/{name}/retire", status_code=200, response_model=Retired, responses=CONFLICT)
 async def retire(name: str, by: By, services: Service) -> Any:
     """Retire all that a source deployed, which no daemon watches any more. Role: admin.
 

@@ -22,5 +22,5 @@ router = APIRouter(prefix="/hooks", tags=["hooks"])
 )
 async def deliver(workflow: str, trigger: str, request: Request, services: Service) -> Any:
     """Start the run of a webhook trigger (of a workflow's name, or `source/name`). The request is signed with the trigger's
-    secret: `X-Pinflow-Signature` or GitHub's `X-Hub-Signature-256`; see docs/how-to/webhooks.md."""
+    secret: `X-Pinflow-Signature`, `webhook-signature` or GitHub's `X-Hub-Signature-256`; see docs/how-to/webhooks.md."""
     return await services.webhooks.deliver(workflow, trigger, request.headers, await request.body())

@@ -12,6 +12,6 @@ router = APIRouter(tags=["health"])
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request, services: Service) -> Response:
-    """Requests, open runs, pending approvals, outbox backlog and the conditions of sources."""
+    """Requests, webhooks, open runs, pending approvals, backlogs of what others must be told, the conditions of sources."""
     figures = await services.health.figures()
-    return Response(request.app.state.metrics.page(figures), media_type=CONTENT_TYPE_LATEST)
+    return Response(request.app.state.metrics.page(figures, services.tally), media_type=CONTENT_TYPE_LATEST)

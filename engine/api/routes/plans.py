@@ -27,11 +27,12 @@ async def plan(asked: PlanRequest, request: Request, services: Service) -> Any:
         FileChange(each.path, _bytes(each.old), _bytes(each.new), tuple(each.functions), each.folder)
         for each in asked.files
     ]
+    folders = sorted({each.folder for each in asked.files})
     made = await services.plans.plan(
         asked.base,
         asked.head,
         files,
-        names=asked.names,
+        names={(folder, name): path for folder in folders for name, path in asked.names.items()},
         surroundings=[_surroundings(each, services.plans.packages) for each in asked.sources],
         server=str(request.base_url).rstrip("/"),
         source=asked.source,

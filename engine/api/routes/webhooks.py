@@ -23,7 +23,7 @@ router = APIRouter(tags=["webhooks"])
 async def take_webhook(forge: str, request: Request, services: Service) -> Any:
     """A forge says that there is something new: its sources are looked at now.
 
-    Signed as the forge does it (`X-Hub-Signature-256`, `X-Gitlab-Token`, `X-Gitea-Signature`), 1 MiB at most. A
-    delivery that comes again asks for nothing.
+    Signed as the forge does it (`X-Hub-Signature-256`, `X-Gitea-Signature`; GitLab's `webhook-signature`, or `X-Gitlab-Token`),
+    1 MiB at most. A delivery that comes again asks for nothing.
     """
     return {"asked": await services.forges.take(forge, request.headers, await request.body())}

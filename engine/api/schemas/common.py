@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
 
 T = TypeVar("T")
 
@@ -47,6 +47,18 @@ class InputFault(Message):
     message: str
 
 
+class DefinitionProblem(Message):
+    """A located fault of a definition."""
+
+    file: str
+    line: int
+    column: int
+    code: str
+    path: str
+    message: str
+    hint: str
+
+
 class Problem(Message):
     """Every error (RFC 9457)."""
 
@@ -60,7 +72,8 @@ class Problem(Message):
     """Stable, for programs."""
     hint: str = ""
     """What to do next."""
-    problems: list[InputFault] = Field(default_factory=list)
+    problems: list[InputFault | DefinitionProblem] = Field(default_factory=list)
+    """Faults of the request, or (`INVALID_DEFINITION`) of a definition."""
 
 
 def _no_nul(text: str) -> str:
@@ -72,6 +85,9 @@ def _no_nul(text: str) -> str:
         raise ValueError("holds half a surrogate pair") from None
     return text
 
+
+Flag = Annotated[bool, Strict()]
+"""A yes or no, and no number or word for one."""
 
 Text = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_no_nul)]
 """Free text of a person."""
@@ -104,8 +120,10 @@ __all__ = [
     "Body",
     "CommitSha",
     "Cursor",
+    "DefinitionProblem",
     "Error",
     "Field",
+    "Flag",
     "Limit",
     "Message",
     "Name",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from engine.api.schemas.approvals import Decision
-from engine.api.schemas.common import Body, Error, Message, Name, Text
+from engine.api.schemas.common import Body, Error, Flag, Message, Name, Text
 
 Status = Literal[
     "PENDING", "QUEUED", "RUNNING", "WAITING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"
@@ -57,7 +57,7 @@ class Rerun(Body):
 
     ref: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "same"
     """`same` (all that the old run was pinned to), `latest`, a commit's full SHA, or a unique short one."""
-    from_failed: bool = False
+    from_failed: Flag = False
     """Carry over what the old run had completed, wherever definition and resolved inputs are still the same."""
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import StringConstraints
 
 from engine.api.schemas.approvals import Approval
-from engine.api.schemas.common import Body, Message
+from engine.api.schemas.common import Body, DefinitionProblem, Message
 from engine.api.schemas.executions import Execution
 
 
@@ -92,18 +92,6 @@ class SyncAsked(Message):
     """The daemon will look at these now."""
 
     asked: list[str]
-
-
-class DefinitionProblem(Message):
-    """A located fault of a definition."""
-
-    file: str
-    line: int
-    column: int
-    code: str
-    path: str
-    message: str
-    hint: str
 
 
 class Revision(Message):

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import StringConstraints
 
-from engine.api.schemas.common import Body, Field, Message, Name
-from engine.api.schemas.history import DefinitionProblem
+from engine.api.schemas.common import Body, DefinitionProblem, Field, Message, Name
 
 _Path = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
@@ -21,7 +20,7 @@ class FileAtBothEnds(Body):
     functions: list[_Path] = Field(default_factory=list, max_length=2000)
     """Files of the source's `functions/` that differ, if any do."""
     folder: Annotated[str, StringConstraints(max_length=1000)] = ""
-    """The folder of its source."""
+    """The folder of the source, where files of several are planned: in each of them a name stands once."""
 
 
 class SourceAtHead(Body):
@@ -53,7 +52,7 @@ class PlanRequest(Body):
     """The sources at the head, to see whether what changes fits: without them each file is checked alone."""
     source: Annotated[str, StringConstraints(max_length=100)] = ""
     """The source that is planned; all that have the name, if it is empty."""
-    runs: int = Field(default=20, ge=0, le=100)
+    runs: int = Field(default=20, ge=0, le=100, strict=True)
     """Recorded runs of each definition to put through the new one."""
 
 

@@ -42,8 +42,9 @@ class Trigger(Message):
 
     id: str
     type: Literal["schedule", "webhook"]
-    status: Literal["PENDING", "APPLIED", "REFUSED"]
-    """Whether Temporal has it as the live version says; REFUSED with Temporal's `message`."""
+    status: Literal["PENDING", "APPLIED", "REFUSED", "NO_SECRET"]
+    """Whether Temporal has it as the live version says; REFUSED with Temporal's `message`. NO_SECRET is a webhook whose
+    secret the API does not have: all that is sent to it is refused."""
     message: str
     last: Fired | None
     next: list[datetime] | None

@@ -172,6 +172,29 @@ async def test_unknown_paths_methods_and_bodies_are_problems(api: Api) -> None:
         assert set(reply.json()) >= {"type", "title", "status", "detail", "code"}
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"), [("/workflows", "GET, POST"), ("/tokens", "GET, POST"), ("/executions/x", "GET")]
+)
+async def test_a_wrong_method_is_told_those_that_go(api: Api, path: str, methods: str) -> None:
+    reply = await api.call("PUT", path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, methods)
+
+
+async def test_what_the_edge_answers_is_documented_for_every_route(api: Api) -> None:
+    paths = create_app(api.service).openapi()["paths"]
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            told = set(operation["responses"])
+            assert told >= ({"400", "408", "413"} if method == "post" else {"400"}), (method, path)
+    for path in ("/sources/{name}/confirm", "/sources/{name}/retire"):
+        assert "409" in paths[path]["post"]["responses"]
+
+
+async def test_a_number_is_no_yes_or_no(api: Api) -> None:
+    for path, body in (("/executions/x/rerun", {"from_failed": 1}), ("/plan", {"files": [], "runs": True})):
+        assert (await api.call("POST", path, body)).status_code == 422
+
+
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"inputs": ' + b"9" * 5000 + b"}"])
 async def test_a_body_that_is_no_json_is_a_problem(api: Api, content: bytes) -> None:
     reply = await api.client.post(
@@ -251,6 +274,25 @@ async def test_metrics_tell_of_requests_runs_approvals_and_sources(api: Api) -> 
     assert "pinflow_pending_approvals 1.0" in page
     assert 'route="/executions/workflows/{workflow:path}/execute",status="202"} 1.0' in page
     assert 'pinflow_source_condition{condition="Unknown",reason="",source="main"} 1.0' in page
+    assert 'pinflow_source_condition_seconds{source="main"}' in page
+    assert 'pinflow_source_watched{source="main"} 0.0' in page
+    assert "pinflow_source_checked_seconds{" not in page, "nobody has looked"
+
+
+async def test_metrics_tell_of_what_forges_and_remotes_wait_for(api: Api) -> None:
+    await api.rows(
+        "INSERT INTO forge_messages (source_id, kind, subject, body, sent_at, parked_at, created_at)"
+        " SELECT s.id, 'status', t.subject, '{}', t.sent_at, t.parked_at, now() - interval '90 s' FROM sources s,"
+        " (VALUES ('a', now(), NULL), ('b', NULL, now()), ('c', NULL, NULL)) AS t (subject, sent_at, parked_at)"
+        " WHERE s.name = 'main'"
+    )
+    page = (await api.call("GET", "/metrics", by="viewer")).text
+    for state in ("sent", "parked", "waiting"):
+        assert f'pinflow_forge_messages{{kind="status",state="{state}"}} 1.0' in page
+    (oldest,) = re.findall(r"^pinflow_forge_oldest_seconds (\S+)", page, re.MULTILINE)
+    assert float(oldest) >= 90
+    assert 'pinflow_proposals{status="PROPOSING"} 0.0' in page
+    assert "pinflow_proposals_oldest_seconds 0.0" in page
 
 
 async def test_the_openapi_names_problems_and_the_token(api: Api) -> None:

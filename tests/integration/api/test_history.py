@@ -57,6 +57,29 @@ async def test_an_unknown_commit_is_not_found(api: Api) -> None:
     assert (await api.call("GET", "/commits/zzz")).status_code == 404
 
 
+async def test_a_short_sha_of_two_commits_is_an_error_that_names_both_wherever_it_is_given(api: Api) -> None:
+    shas = ["abcd" + end * 36 for end in "12"]
+    for number, sha in enumerate(shas):
+        form = compiled_form("hello", inputs=INPUTS, description=str(number))
+        await register(api.database, compiled=form, commit_sha=sha)
+    run = (await api.start()).json()["id"]
+    replies = [
+        await api.call("GET", "/commits/abcd"),
+        await api.call("GET", "/audit?commit_sha=abcd"),
+        await api.call("GET", "/executions?commit_sha=ABCD"),
+        await api.call("POST", "/executions/workflows/hello/execute", {"inputs": {}, "ref": "abcd"}),
+        await api.call("POST", f"/executions/{run}/rerun", {"ref": "abcd"}),
+    ]
+    for reply in replies:
+        assert reply.status_code in (400, 422), (reply.request.url, reply.text)
+        assert all(sha[:16] in reply.text for sha in shas), reply.text
+        assert "more characters" in reply.text
+    for sha in shas:
+        assert (await api.call("GET", f"/audit?commit_sha={sha[:5]}")).status_code == 200
+    found = (await api.call("GET", f"/executions?commit_sha={shas[1][:5]}")).json()["items"]
+    assert [item["id"] for item in found] == [run]
+
+
 async def test_workflows_are_listed_and_shown_with_the_schema_of_their_inputs(api: Api) -> None:
     await register(api.database, "another")
     first = (await api.call("GET", "/workflows?limit=1")).json()

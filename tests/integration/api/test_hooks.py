@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from engine import faults
 from engine.activities.secrets import EnvironmentSecrets, Secrets
@@ -295,14 +297,62 @@ async def test_of_several_sources_the_signature_or_the_path_tells_which(sender: 
     await publish(sender)
     await publish(sender, webhook(secret="OTHER"), source="second", version="2")
     assert (await sender.send(path="/hooks/main/report/pushed")).status_code == 202
-    assert (await sender.send(path="/hooks/second/report/pushed")).status_code == 503
+    assert (await sender.send(path="/hooks/second/report/pushed")).status_code == 401
+    assert (
+        await sender.send({"ref": "refs/heads/main", "n": 2}, path="/hooks/report/pushed")
+    ).status_code == 202
 
 
 async def test_a_secret_that_the_operator_lacks_is_no_news_for_strangers(sender: Sender) -> None:
     await publish(sender, webhook(secret="MISSING"))
-    reply = await sender.send()
-    assert reply.status_code == 503
-    assert "MISSING" not in reply.text
+    lacking, absent = await sender.send(), await sender.send(path="/hooks/nothing/pushed")
+    assert lacking.status_code == 401
+    assert (lacking.status_code, lacking.json()) == (absent.status_code, absent.json())
+    assert await sender.runs() == []
+
+
+async def test_a_secret_that_is_missing_is_told_to_the_operator(sender: Sender) -> None:
+    await publish(sender, webhook(secret="MISSING"))
+    with capture_logs() as told:
+        for _ in range(3):
+            await sender.send()
+    (line,) = told
+    assert (line["log_level"], line["webhook"]) == ("error", "/hooks/main/report/pushed")
+    assert "MISSING" in line["reason"]
+    reader = {"authorization": f"Bearer {sender.api.tokens['viewer']}"}
+    shown = (await sender.client.get("/workflows/report", headers=reader)).json()["triggers"][0]
+    assert shown["status"] == "NO_SECRET"
+    assert "MISSING" in shown["message"]
+    page = (await sender.client.get("/metrics", headers=reader)).text
+    assert 'pinflow_webhooks_total{door="trigger",outcome="no_secret"} 3.0' in page
+
+
+async def test_strangers_in_great_number_are_sent_away_and_stop_nobody_who_reads(sender: Sender) -> None:
+    await publish(sender)
+    reader = {"authorization": f"Bearer {sender.api.tokens['viewer']}"}
+    body = json.dumps(MAIN).encode()
+    wrong = {"x-pinflow-signature": sign("not the secret", body, time=int(time.time()))}
+    calls = [sender.client.post("/hooks/report/pushed", content=body, headers=wrong) for _ in range(300)]
+    calls += [sender.client.get("/workflows", headers=reader) for _ in range(20)]
+    answers = [reply.status_code for reply in await asyncio.gather(*calls)]
+    assert answers[300:] == [200] * 20
+    assert set(answers[:300]) == {401, 503}
+    assert answers[:300].count(401) >= 128, "those in line are answered"
+    assert (await sender.send()).status_code == 202
+
+
+async def test_the_form_of_standard_webhooks_is_taken_once(sender: Sender) -> None:
+    await publish(sender)
+    body, now = json.dumps(MAIN).encode(), int(time.time())
+
+    def headers(at: int) -> dict[str, str]:
+        made = base64.b64encode(hmac.digest(SECRET.encode(), f"d1.{at}.".encode() + body, "sha256")).decode()
+        return {"x_pinflow_signature": "", "webhook_id": "d1", "webhook_timestamp": str(at), "webhook_signature": f"v1,{made}"}  # fmt: skip
+
+    first, again = await sender.send(body, **headers(now)), await sender.send(body, **headers(now - 9))
+    assert (first.status_code, again.json()["id"]) == (202, first.json()["id"])
+    (run,) = await sender.runs()
+    assert "webhook-signature" not in run["trigger"]["headers"]
 
 
 async def test_readers_see_the_triggers_of_a_workflow(sender: Sender) -> None:

@@ -24,11 +24,14 @@ from engine.dsl.checking import check
 from engine.dsl.compiler import canonical, digest
 from engine.planning.planner import FileChange, make_plan
 from engine.planning.plans import DefinitionPlan, Plan, from_json
+from engine.planning.reports import as_markdown
 from engine.registry.revisions import Bundle, Commit, RevisionPlan, VersionContent
 from engine.storage import run_records, sources
 from engine.storage.run_records import RunRecord
 from tests.integration.api.conftest import Api
+from tests.support.fake_forge import fake_forge
 from tests.support.git import Repository
+from tests.support.pipelines import environment, run_action, run_job
 
 RELEASE = """\
 name: release
@@ -41,23 +44,23 @@ FLIPPED = RELEASE.replace("inputs.loud }}", "!inputs.loud }}")
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
-async def deploy(api: Api, source: str, definition: str, *, commit: str) -> None:
+async def deploy(api: Api, source: str, definition: str, *, commit: str, folder: str = "workflows") -> None:
     """Make a definition live, as the daemon does."""
     async with api.database.begin() as connection:
-        source_id = await sources.ensure(connection, name=source, url="/r", branch="main", folder="workflows")
+        source_id = await sources.ensure(connection, name=source, url="/r", branch="main", folder=folder)
     checked = check(definition.encode(), "release.yaml", ActivityTypes.default())
     assert checked.compiled is not None, checked.problems
     compiled = canonical(checked.compiled)
     plan = RevisionPlan(
         source_id=source_id,
         source=source,
-        folder="workflows",
+        folder=folder,
         commit=Commit(commit, "", "", "Ada", "ada@example.test", "Ada", NOON, "Change"),
         expected=await api.service.registry.cursor(source_id),
         bundle=Bundle(),
         deploys=(
             VersionContent(
-                name=checked.name, path="workflows/release.yaml", git_blob="0" * 40, digest=digest(definition.encode()),
+                name=checked.name, path=f"{folder}/release.yaml", git_blob="0" * 40, digest=digest(definition.encode()),
                 compiled_digest=digest(compiled), bundle_digest="", dsl="1", version="", title="", description="",
                 labels={}, uses_functions=False, text=definition.encode(), compiled=compiled,
             ),
@@ -85,8 +88,8 @@ async def ran(api: Api, *, loud: bool) -> str:
     return run
 
 
-async def ask(api: Api, old: str | None, new: str | None, **more: Any) -> Plan:
-    files = [{"path": "workflows/release.yaml", "old": old, "new": new}]
+async def ask(api: Api, old: str | None, new: str | None, *, folder: str = "", **more: Any) -> Plan:
+    files = [{"path": "workflows/release.yaml", "old": old, "new": new, "folder": folder}]
     reply = await api.call("POST", "/plan", {"files": files, **more}, by="viewer")
     assert reply.status_code == 200, reply.text
     PlanAnswer.model_validate(reply.json())
@@ -305,6 +308,60 @@ async def test_the_command_sends_what_the_server_needs_to_say_the_same(
     assert await asyncio.to_thread(pinflow, asked) == 0, capsys.readouterr()
     plan = from_json(json.loads(capsys.readouterr().out))
     assert (plan.server, [each.name for each in plan.definitions]) == (served, ["parent"])
+
+
+async def test_the_pipelines_of_the_forges_give_the_same_plan(live: Api, served: str, tmp_path: Path) -> None:
+    loud = await ran(live, loud=True)
+    clone = Repository(tmp_path / "clone")
+    base = clone.commit({"workflows/release.yaml": RELEASE})
+    clone.git("checkout", "-q", "-b", "topic")
+    clone.commit({"workflows/release.yaml": FLIPPED})
+    clone.git("checkout", "-q", "main")
+    head = clone.merge("topic")
+    async with fake_forge("github") as github:
+        done = await run_action(github, clone.path, tmp_path, server=served, token=live.tokens["viewer"])
+    assert done["Plan"].returncode == 0, done["Plan"].stderr
+    clone.git("checkout", "-q", "topic")
+    async with fake_forge("gitlab") as gitlab:
+        env = environment(PINFLOW_URL=served, PINFLOW_TOKEN=live.tokens["viewer"])
+        done["gitlab"] = await run_job("pinflow-plan", gitlab, clone.path, base, env)
+    assert done["gitlab"].returncode == 0, done["gitlab"].stderr
+    from_api = replace(
+        await ask(live, RELEASE, FLIPPED, base=base, head=head, folder="workflows"), server=served
+    )
+    from_action = from_json(json.loads((tmp_path / "pinflow-plan.json").read_text()))
+    from_gitlab = from_json(json.loads((clone.path / "pinflow-plan.json").read_text()))
+    assert from_action == from_api
+    assert from_gitlab == replace(from_api, head=clone.git("rev-parse", "topic"))
+    assert [each["body"] for each in (*github.comments, *gitlab.comments)] == [
+        as_markdown(from_action),
+        as_markdown(from_gitlab),
+    ]
+    assert loud in github.comments[0]["body"]
+
+
+async def test_of_folders_as_environments_the_one_that_holds_the_file_is_told(live: Api) -> None:
+    await deploy(live, "staging", RELEASE, commit="3" * 40, folder="staging")
+    for path, met in (
+        ("staging/release.yaml", ["staging"]),
+        ("workflows/release.yaml", ["production"]),
+        ("elsewhere/release.yaml", ["production", "staging"]),
+    ):
+        files = [{"path": path, "old": RELEASE, "new": FLIPPED}]
+        reply = await live.call("POST", "/plan", {"files": files})
+        [definition] = from_json(reply.json()).definitions
+        assert [each.source for each in definition.live] == met
+
+
+async def test_the_same_name_in_two_folders_is_two_workflows(live: Api) -> None:
+    files = [
+        {"path": f"{folder}/release.yaml", "old": RELEASE, "new": FLIPPED, "folder": folder}
+        for folder in ("staging", "workflows")
+    ]
+    reply = await live.call("POST", "/plan", {"files": files})
+    assert [each["path"] for each in reply.json()["definitions"]] == [each["path"] for each in files]
+    of_one_source = [each | {"folder": ""} for each in files]
+    assert not (await live.call("POST", "/plan", {"files": of_one_source})).json()["valid"]
 
 
 def without_server(plan: Plan) -> Plan:

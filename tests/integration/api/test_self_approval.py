@@ -79,3 +79,15 @@ async def test_a_merge_of_the_branch_into_ones_own_line_does_not_hide_who_wrote_
     for author in ("pat", "ada", "robin"):
         assert await refused(api, request, author), author
     assert not await refused(api, request, "quinn")
+
+
+async def test_whoever_is_named_as_a_co_author_does_not_approve_it(
+    api: Api, syncing: Syncing, git_repo: Repository
+) -> None:
+    squashed = "Ship it (#12)\n\nCo-authored-by: Pat <12+pat@users.noreply.example.test>"
+    git_repo.commit({"workflows/ship.yaml": flow("ship")}, squashed, author="Robin <robin@example.test>")
+    await syncing.sync()
+    request = await ask_about_ship(api)
+    for author in ("pat", "robin"):
+        assert await refused(api, request, author), author
+    assert not await refused(api, request, "quinn")

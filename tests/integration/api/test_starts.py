@@ -151,3 +151,8 @@ async def test_a_start_that_dies_after_its_commit_is_found_by_its_key(
     again = await api.start(key="k")
     assert (again.status_code, again.json()["repeated"], again.json()["status"]) == (202, True, "PENDING")
     assert len(await api.rows("SELECT * FROM outbox")) == 1
+
+
+async def test_a_source_that_is_not_there_is_told_apart_from_a_workflow(api: Api) -> None:
+    reply = await api.call("POST", "/executions/workflows/nowhere/hello/execute", {})
+    assert (reply.status_code, reply.json()["detail"]) == (404, "no source 'nowhere'")

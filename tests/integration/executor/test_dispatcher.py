@@ -212,3 +212,20 @@ async def test_a_word_for_a_slice_goes_to_the_slice(stage: Stage) -> None:
             {"heard": "slot", "task": "t", "granted": True}
         ]
         assert (await stage.executor.describe(run)).status == "OPEN"
+
+
+async def test_a_large_word_reaches_its_run_and_stands_outside_of_the_history(stage: Stage) -> None:
+    run = await stage.begin(end="wait")
+    said = {"id": "1", "name": "go", "payload": "x" * 10_000}
+    async with stage.database.begin() as connection:
+        await outbox.enqueue(connection, "signal", run, said)
+    async with worker(stage.executor, stage.queue):
+        while await stage.dispatcher.pass_once():
+            pass
+        remote = await stage.closed(run)
+    assert remote.outputs["told"] == [{"heard": "signal"} | said]
+    history = await stage.executor.client.get_workflow_handle(run).fetch_history()
+    (signalled,) = [
+        event for event in history.events if event.HasField("workflow_execution_signaled_event_attributes")
+    ]
+    assert signalled.ByteSize() < 1_000

@@ -18,17 +18,18 @@ from engine.stack.processes import HeldLock, free_port
 from engine.stack.supervisor import Process, interruptible, keep_alive, stop_in_order
 from tests.support.processes import runs
 
-# A child as ours are: leaves when its standard input closes, and on SIGTERM.
+# A child as ours are: leaves when its standard input closes, and on SIGTERM. (It does not print its last word: the signal
+# may come while its first one is still being printed, and a stream that is being written to refuses another.)
 CHILD = """
-import signal, sys, time
+import os, signal, sys, time
 from engine.stack.processes import leave_when_stdin_closes
 leave_when_stdin_closes()
-signal.signal(signal.SIGTERM, lambda *_: (print("drained", flush=True), sys.exit(0)))
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"drained\\n"), sys.exit(0)))
 print("ready", flush=True)
 while True:
     time.sleep(0.05)
 """
-STUBBORN = CHILD.replace('(print("drained", flush=True), sys.exit(0))', "None")
+STUBBORN = CHILD.replace('(os.write(1, b"drained\\n"), sys.exit(0))', "None")
 
 
 def _process(folder: Path, code: str = CHILD, patience: float = 10) -> Process:

@@ -129,10 +129,14 @@ async def test_cancel_running_asks_those_before_to_end_once_and_waits(groups: Gr
         ("a", "cancel"),
         ("b", "cancel"),
     ]
-    audit = await rows(groups.database, "SELECT execution_id, action FROM audit ORDER BY execution_id")
+    audit = await rows(
+        groups.database, "SELECT execution_id, action FROM audit ORDER BY execution_id, action"
+    )
     assert [(row["execution_id"], row["action"]) for row in audit] == [
         ("a", "execution.cancel_requested"),
         ("b", "execution.cancel_requested"),
+        ("b", "execution.queued"),
+        ("c", "execution.queued"),
     ]
     await groups.give_back("b")
     await groups.give_back("a")

@@ -18,16 +18,16 @@ from tests.support.syncing import flow
 # A child that does what a file tells it to.
 _PUPPET = """
     import json, os, signal, sys, time
-    from engine.sync.check_frames import LENGTHS, QUESTION
+    from engine.sync.check_frames import ANSWER, QUESTION
 
     def say(head):
         encoded = json.dumps(head).encode()
-        sys.stdout.buffer.write(LENGTHS.pack(len(encoded), 0) + encoded)
-        sys.stdout.buffer.flush()
+        sys.stdout.buffer.write(ANSWER.pack(len(encoded), 0) + encoded)
 
     say({})
+    sys.stdout.buffer.flush()
     while header := sys.stdin.buffer.read(QUESTION.size):
-        _, name, size = QUESTION.unpack(header)
+        _, name, size, waited_for = QUESTION.unpack(header)
         path, text = sys.stdin.buffer.read(name).decode(), sys.stdin.buffer.read(size)
         if text == b"segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -41,6 +41,8 @@ _PUPPET = """
             open(path, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
         say({"name": path})
+        if waited_for:
+            sys.stdout.buffer.flush()
 """
 
 
@@ -76,6 +78,15 @@ async def test_a_file_that_ends_the_child_is_named_and_the_others_are_checked(
     assert codes(answers) == ["a", "CHECK_CRASHED", "c"]
     assert why in answers[1].problems[0].message
     assert answers[1].problems[0].file == "b"
+
+
+@pytest.mark.parametrize("place", [0, 7, 10, 24])
+async def test_only_the_file_that_ends_the_child_is_blamed_wherever_it_stands(
+    puppet: Checker, place: int
+) -> None:
+    questions = [Question(str(n), b"segfault" if n == place else b"") for n in range(25)]
+    expected = ["CHECK_CRASHED" if n == place else str(n) for n in range(25)]
+    assert codes(await puppet.check(questions)) == expected
 
 
 async def test_a_file_that_hangs_the_child_is_named(puppet: Checker, monkeypatch: pytest.MonkeyPatch) -> None:

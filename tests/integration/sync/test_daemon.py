@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from engine.errors import Misconfigured
 from engine.registry.workflow_registry import WorkflowRegistry
@@ -133,6 +134,41 @@ async def test_sync_now_does_not_wait_for_the_poll(
             return row["sync_requested_at"] is None and row["condition"] == "Synced"
 
         await until(answered, "the request is answered")
+
+
+async def test_a_request_is_heard_at_once_also_after_the_connection_that_listens_was_lost(
+    database: Database,
+    database_url: str,
+    registry: WorkflowRegistry,
+    git_repo: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.sync.daemon._REQUESTS_EVERY", 3600)
+    monkeypatch.setattr("engine.storage.database._LISTEN_AGAIN", 0.05)
+    git_repo.commit({"workflows/a.yaml": flow("a")})
+
+    async def answered() -> bool:
+        (row,) = await registry.sources()
+        return row["sync_requested_at"] is None
+
+    async def ended_listeners() -> bool:
+        """Whether there was a connection that listens; there is none now."""
+        async with database.begin() as connection:
+            ended = await connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+                )
+            )
+            return bool(ended.all())
+
+    async with daemon(database_url, tmp_path / "data", source(git_repo, poll_interval=3600)):
+        await live_at(registry, git_repo.head())
+        for _ in range(2):
+            await registry.request_sync("main")
+            await until(answered, "the request is answered")
+            await until(ended_listeners, "the connection that listens is lost")
 
 
 async def test_a_hanging_and_a_hostile_source_stop_no_other(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,11 +17,13 @@ from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import Settings
 from engine.stack.processes import free_port
 from engine.storage.database import Database
+from engine.sync import daemon as daemons
 from engine.sync.daemon import serve_sync
 from engine.sync.mirror import Mirror
 from engine.sync.repository import Repository as Remote
 from tests.support.git import Repository
-from tests.support.syncing import flow, until
+from tests.support.signing import allowed_signers, signed_commit, ssh_key
+from tests.support.syncing import DaemonProcess, flow, until
 
 
 @asynccontextmanager
@@ -118,6 +121,43 @@ async def test_a_branch_that_is_gone_stops_no_other_branch_of_the_repository(
         await live_at(registry, gone=git_repo.head())
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize("point", ["sync.after_fetch", "publish.before_commit", "publish.after_commit"])
+async def test_daemons_that_share_sources_survive_the_death_of_one(
+    database_url: str, registry: WorkflowRegistry, git_repo: Repository, tmp_path: Path, point: str
+) -> None:
+    url = str(git_repo.path)
+    git_repo.commit({"workflows/a.yaml": flow("a"), "team/b.yaml": flow("b")})
+    git_repo.git("branch", "production")
+    sources: list[dict[str, object]] = [
+        {"name": "staging", "url": url, "poll_interval": 0.3},
+        {"name": "production", "url": url, "branch": "production", "poll_interval": 0.3},
+        {"name": "team", "url": url, "folder": "team", "poll_interval": 0.3},
+    ]
+    names = [str(source["name"]) for source in sources]
+    one, other = (DaemonProcess(database_url, tmp_path / "data", *sources) for _ in range(2))
+    shas = [git_repo.head()]
+    try:
+        one.start(f"{point}=kill:4")  # each source has been looked at
+        await live_at(registry, **dict.fromkeys(names, shas[0]))
+        other.start()
+        while one.process is not None and one.process.poll() is None:
+            shas.append(git_repo.commit({"workflows/a.yaml": flow("a", str(len(shas)))}))
+            git_repo.git("update-ref", "refs/heads/production", shas[-1])
+            await live_at(registry, **dict.fromkeys(names, shas[-1]))
+        assert await one.ended() == -signal.SIGKILL
+        shas.append(git_repo.commit({"workflows/a.yaml": flow("a", "after")}))
+        git_repo.git("update-ref", "refs/heads/production", shas[-1])
+        await live_at(registry, **dict.fromkeys(names, shas[-1]))
+    finally:
+        one.kill()
+        other.kill()
+    for name in names:
+        seen = [row["sha"] for row in reversed(await registry.revisions(limit=1000, source=name))]
+        assert seen == shas, f"{name}: each commit once, in order"
+    assert len(list((tmp_path / "data/mirrors").glob("*.git"))) <= 2, "a mirror for each daemon"
+
+
 async def test_a_branch_with_malformed_objects_stops_no_other_branch(
     git_repo: Repository, tmp_path: Path
 ) -> None:
@@ -207,6 +247,55 @@ async def test_a_changed_file_is_taken_and_a_bad_one_is_not(
         file.write_text("sources:\n  - {name: two, url: ./source, poll_interval: 0.3}\n")
         await live_at(registry, two=git_repo.head())
         assert (await ready(port))[0] == 200
+
+
+async def test_what_is_held_is_judged_anew_when_the_operator_changes_what_is_asked_for(
+    database_url: str,
+    registry: WorkflowRegistry,
+    git_repo: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(daemons, "_FILE_EVERY", 0.1)
+    ada, bob = ssh_key(tmp_path / "keys", "ada"), ssh_key(tmp_path / "keys", "bob")
+    allowed_signers(tmp_path / "one", [("ada@x", ada)])
+    allowed_signers(tmp_path / "both", [("ada@x", ada), ("bob@x", bob)])
+    sha = signed_commit(git_repo, bob, {"workflows/a.yaml": flow("a")})
+    file = tmp_path / "sources.yaml"
+
+    def write(settings: str, signers: str = "both", group: str = "[ada@x]") -> None:
+        trust = f"{{allowed_signers: {signers}, groups: {{release: {group}, ops: {group}}}}}"
+        entry = f"name: main, url: ./source, poll_interval: 0.3, trust: team, {settings}"
+        fresh = tmp_path / "fresh.yaml"
+        fresh.write_text(f"trust:\n  team: {trust}\nsources:\n  - {{{entry}}}\n")
+        fresh.replace(file)
+
+    async def says(reason: str, words: str = "") -> None:
+        async def condition() -> bool:
+            rows = await registry.sources()
+            return bool(rows) and rows[0]["reason"] == reason and words in rows[0]["message"]
+
+        await until(condition, f"{reason}: {words}")
+
+    rule = "rules: [{{paths: ['**'], group: {}}}]".format
+    write("verify: tip", signers="one")
+    async with daemon(database_url, tmp_path, sources_file=file):
+        await says("Untrusted")
+        write(f"verify: tip, {rule('release')}")  # another file of signers, and a rule
+        await says("SignerNeeded", "group release")
+        write(f"verify: tip, {rule('ops')}")
+        await says("SignerNeeded", "group ops")
+        write(f"verify: tip, {rule('ops')}", group="[ada@x, bob@x]")
+        await live_at(registry, main=sha)
+        write(f"verify: every_commit, {rule('ops')}", signers="one")  # what was taken stays
+        git_repo.commit({f"workflows/{name}.yaml": flow(name) for name in "bcd"})
+        await says("Untrusted")
+        write("max_deletions: 1")
+        await live_at(registry, main=git_repo.head())
+        git_repo.commit({f"workflows/{name}.yaml": None for name in "bcd"})
+        await says("MassDeletion")
+        write("max_deletions: 3")
+        await live_at(registry, main=git_repo.head())
 
 
 async def ready(port: int) -> tuple[int, dict[str, str]]:

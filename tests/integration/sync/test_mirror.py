@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +19,7 @@ import pytest
 from engine.errors import SourceError
 from engine.sync import mirror as mirrors
 from engine.sync.git_reader import Reader
+from engine.sync.git_source import _INHERITED, DEFAULT_LIMITS, Limits
 from engine.sync.mirror import Mirror
 from tests.support.git import Repository
 
@@ -26,8 +31,10 @@ def open_mirror(git_repo: Repository, tmp_path: Path) -> Iterator[Open]:
     """Opens mirrors of the test's repository, or of another."""
     opened: list[Mirror] = []
 
-    def open_(url: str = str(git_repo.path), branch: str = "main", *more: str) -> Mirror:
-        opened.append(Mirror(url, [branch, *more], tmp_path / "data"))
+    def open_(
+        url: str = str(git_repo.path), branch: str = "main", *more: str, limits: Limits = DEFAULT_LIMITS
+    ) -> Mirror:
+        opened.append(Mirror(url, [branch, *more], tmp_path / "data", None, limits))
         return opened[-1]
 
     yield open_
@@ -134,6 +141,14 @@ def test_nothing_configured_in_a_watched_repository_runs(
         "alias.upload-pack", "alias.fetch", "remote.origin.uploadpack", "sequence.editor", "interactive.diffFilter",
     ):  # fmt: skip
         git_repo.git("config", key, str(script))
+    git_repo.git("config", f"url.ext::{script}.insteadOf", "file://")
+    git_repo.git("config", "protocol.ext.allow", "always")
+    git_repo.git("config", "core.attributesFile", str(tmp_path / "attributes"))
+    (tmp_path / "attributes").write_text("* filter=evil\n")
+    included = tmp_path / "included"
+    included.write_text(f"[core]\n\tfsmonitor = {script}\n[uploadpack]\n\tpackObjectsHook = {script}\n")
+    git_repo.git("config", "include.path", str(included))
+    git_repo.git("config", f"includeIf.gitdir:{git_repo.path}/.path", str(included))
     git_repo.git("config", "core.hooksPath", str(tmp_path / "hooks"))
     (tmp_path / "hooks").mkdir()
     hooks = (
@@ -149,6 +164,93 @@ def test_nothing_configured_in_a_watched_repository_runs(
     mirror.fetch()
     assert files(mirror)["a"] == ("file", b"1")
     assert not canary.exists(), canary.read_text()
+
+
+def test_what_a_watched_repository_lacks_is_fetched_from_nowhere(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path
+) -> None:
+    git_repo.commit({"a": "1"})
+    blob = git_repo.git("rev-parse", "HEAD:a")
+    (git_repo.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    canary = tmp_path / "canary"
+    for key, value in {
+        "core.repositoryFormatVersion": "1", "extensions.partialClone": "origin", "remote.origin.promisor": "true",
+        "remote.origin.url": f"ext::touch {canary}", "remote.origin.uploadpack": f"touch {canary}",
+        "protocol.ext.allow": "always",
+    }.items():  # fmt: skip
+        git_repo.git("config", key, value)
+    assert reason_of(open_mirror()) in ("FetchFailed", "Network")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("way", ["alternates", "objects", "pack"])
+def test_objects_that_a_watched_repository_borrows_are_not_read(
+    git_repo: Repository, open_mirror: Open, tmp_path: Path, way: str
+) -> None:
+    secret = Repository(tmp_path / "secret")
+    sha = secret.commit({"a": "not yours"})
+    secret.git("repack", "-q", "-a", "-d")
+    theirs, ours = secret.path / ".git/objects", git_repo.path / ".git/objects"
+    if way == "alternates":
+        (ours / "info").mkdir(exist_ok=True)
+        (ours / "info/alternates").write_text(f"{theirs}\n")
+    elif way == "objects":
+        shutil.rmtree(ours)
+        ours.symlink_to(theirs)
+    else:
+        for file in (theirs / "pack").iterdir():
+            (ours / "pack" / file.name).symlink_to(file)
+    git_repo.git("update-ref", "refs/heads/main", sha)
+    assert reason_of(open_mirror()) == "InvalidSource"
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_nothing_but_git_is_executed_and_nothing_written_outside_of_the_data_folder(
+    git_repo: Repository, tmp_path: Path
+) -> None:
+    git_repo.commit({"a": "1", ".gitattributes": "* filter=evil\n", ".gitmodules": '[submodule "x"]\n'})
+    git_repo.git("config", "core.fsmonitor", "touch canary")
+    data, trace = tmp_path / "data", tmp_path / "trace"
+    code = (
+        "import os; from pathlib import Path; from engine.sync.mirror import Mirror\n"
+        f"mirror = Mirror({str(git_repo.path)!r}, ['main'], Path({str(data)!r}))\n"
+        "os.write(2, b'begin')\n"
+        "mirror.fetch(); mirror.fetch(); mirror.close()"
+    )
+    calls = "execve,openat,open,creat,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,link,linkat"
+    done = subprocess.run(
+        [
+            *("strace", "-f", "-qq", "-s", "4096", "-e", f"trace={calls},write", "-o", str(trace)),
+            *(sys.executable, "-c", code),
+        ],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("this machine lets nobody trace")
+    assert done.returncode == 0, done.stderr
+    said = trace.read_text("utf-8", "replace")
+    lines = said[said.index('"begin"') :].splitlines()
+    run = {
+        found[1]
+        for line in lines
+        if line.endswith("= 0") and (found := re.search(r'execve\("([^"]*)"', line))
+    }
+    assert {Path(each).name for each in run} <= {"sh", "env", "git", "git-upload-pack", "git-remote-https"}, (
+        run
+    )
+    assert run
+    changing = re.compile(r"\b(creat|unlink\w*|rename\w*|mkdir\w*|link\w*)\(|O_WRONLY|O_RDWR|O_CREAT")
+    changed = [line for line in lines if changing.search(line) and not line.rstrip().endswith(")")]
+    outside = [
+        line
+        for line in changed
+        if (path := re.search(r'"([^"]*)"', line))
+        and not path[1].startswith((str(data.resolve()), "/dev/null", "/proc/self/", "/dev/tty"))
+    ]
+    assert len(changed) > 20
+    assert not outside, outside
 
 
 def test_the_work_tree_and_the_index_are_not_looked_at(git_repo: Repository, open_mirror: Open) -> None:
@@ -234,12 +336,12 @@ def test_a_server_that_never_answers_is_left_with_all_its_processes(
 ) -> None:
     monkeypatch.setattr(mirrors, "FIRST_FETCH_LIMIT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        mirror = open_mirror(url=f"https://127.0.0.1:{server.getsockname()[1]}/x.git")
-        began = time.monotonic()
-        assert reason_of(mirror) == "TimedOut"
-        assert time.monotonic() - began < 20
-    while _children_named("git-remote-https"):  # killed; the kernel may take a moment to end it
-        assert time.monotonic() - began < 40
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/x.git"
+        assert reason_of(open_mirror(url=url)) == "TimedOut"
+    while _processes_over(
+        url
+    ):  # killed; the kernel may take a moment to end them, and the test's own limit ends us
+        time.sleep(0.05)
 
 
 def test_a_fetch_can_be_interrupted_from_another_thread(open_mirror: Open) -> None:
@@ -329,6 +431,24 @@ def test_variables_of_the_environment_do_not_reach_git(
     assert not (tmp_path / "trace").exists()
 
 
+def test_git_gets_no_variable_that_it_does_not_need(
+    open_mirror: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINFLOW_SECRET_DEPLOY", "canary")
+    monkeypatch.setenv("PINFLOW_DATABASE_URL", "canary")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("https_proxy", "http://proxy.test")
+    mirror = open_mirror()
+    done = mirror._git.run(["-c", "alias.shown=!env", "shown"], limit=30, git_dir=None)
+    got = {line.partition("=")[0] for line in done.stdout.decode().splitlines()}
+    assert {"PATH", "https_proxy", "GIT_CONFIG_GLOBAL"} <= got
+    of_git = {name for name in got if name.startswith("GIT_")}
+    rest = got - of_git - _INHERITED - {"LC_ALL", "LANGUAGE", "SSH_ASKPASS", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert not rest
+    assert b"canary" not in done.stdout
+
+
 def test_malformed_objects_are_refused_on_receipt(
     git_repo: Repository, open_mirror: Open, tmp_path: Path
 ) -> None:
@@ -365,16 +485,15 @@ def _file(folder: Path, content: bytes) -> str:
     return str(path)
 
 
-def _children_named(name: str) -> list[int]:
-    """Processes of this name whose parent is gone (adopted by init) or is us."""
+def _processes_over(url: str) -> list[int]:
+    """Processes that live and have the URL among their words; other tests start the same programs."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (entry / "stat").read_text()
+            words = (entry / "cmdline").read_bytes()  # empty once it has ended
         except OSError:
             continue
-        state, parent = fields.rpartition(")")[2].split()[:2]
-        if f"({name[:15]})" in fields and int(parent) in (1, os.getpid()) and state != "Z":
+        if url.encode() in words:
             found.append(int(entry.name))
     return found
 
@@ -416,3 +535,98 @@ def test_a_merge_at_the_end_of_a_shallow_repository_has_an_author(
     mirror = open_mirror(url=str(shallow))
     mirror.fetch()
     assert authors(mirror, before, merged) == [("Ada Author", "ada@example.test")]
+
+
+def test_a_mirror_that_is_closed_twice_closes_nothing_of_others(open_mirror: Open, tmp_path: Path) -> None:
+    mirror = open_mirror()
+    mirror.close()
+    with (tmp_path / "other").open("w") as other:  # gets the number that has just become free
+        mirror.close()
+        other.write("still open")
+    assert (tmp_path / "other").read_text() == "still open"
+
+
+# --- what is too large ------------------------------------------------------------------------------------------------
+
+MB = 1024 * 1024
+
+
+def halves(mirror: Mirror) -> list[Path]:
+    """Files that a git which did not come to its end leaves."""
+    return [*mirror.path.rglob("tmp_*"), *mirror.path.rglob("*.lock")]
+
+
+def test_a_repository_above_the_limit_is_told_and_fetched_again_when_it_has_changed(
+    git_repo: Repository, open_mirror: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = git_repo.commit({"a": "1"})
+    git_repo.git("branch", "small")
+    git_repo.commit({"big": os.urandom(3 * MB)})
+    mirror = open_mirror(str(git_repo.path), "main", "small", limits=Limits(disk=MB))
+    real = Mirror._run_fetch
+    fetched: list[tuple[str, ...]] = []
+
+    def counted(self: Mirror, branches: list[str], limit: float, *, tidy: bool) -> object:
+        fetched.append(tuple(branches))
+        return real(self, branches, limit, tidy=tidy)
+
+    monkeypatch.setattr(Mirror, "_run_fetch", counted)
+    failed = mirror.fetch()
+    assert {name: error.reason for name, error in failed.items()} == {"main": "TooLarge"}
+    assert "PINFLOW_GIT_MB" in str(failed["main"])
+    assert not halves(mirror)
+    fetched.clear()
+    assert list(mirror.fetch()) == ["main"]
+    assert fetched == [("small",)], "what has not changed is not fetched in vain"
+    assert mirror.tip("small") == small
+    git_repo.git("reset", "--quiet", "--hard", "HEAD~1")
+    assert mirror.fetch() == {}
+    assert tip(mirror) == small
+
+
+def test_a_mirror_that_grew_by_forced_pushes_is_made_again(git_repo: Repository, open_mirror: Open) -> None:
+    base = git_repo.commit({"a": "1"})
+    mirror = open_mirror(limits=Limits(disk=3 * MB))
+    for _ in range(3):
+        git_repo.git("reset", "--quiet", "--hard", base)
+        sha = git_repo.commit({"big": os.urandom(2 * MB)})
+        mirror.fetch()
+        assert tip(mirror) == sha
+        assert mirror._size() <= 3 * MB
+
+
+def test_very_many_refs_cost_the_mirror_nothing(git_repo: Repository, open_mirror: Open) -> None:
+    sha = git_repo.commit({"a": "1"})
+    refs = "".join(f"{sha} refs/heads/x{n:07d}\n" for n in range(200_000))
+    (git_repo.path / ".git/packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{refs}")
+    mirror = open_mirror(limits=Limits(memory=64 * MB))
+    mirror.fetch()
+    assert tip(mirror) == sha
+    assert [path.name for path in (mirror.path / "refs/heads").iterdir()] == ["main"]
+    assert not (mirror.path / "packed-refs").exists()
+    assert reason_of(open_mirror(branch="gone", limits=Limits(memory=64 * MB))) == "BranchNotFound"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+def test_a_full_disk_is_told_and_heals(git_repo: Repository, tmp_path: Path) -> None:
+    git_repo.commit({"a": "1"})
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this machine mounts nothing")
+    try:
+        mirror = Mirror(str(git_repo.path), ["main"], disk)
+        mirror.fetch()
+        before = tip(mirror)
+        (disk / "filler").write_bytes(b"x" * 3 * MB)
+        sha = git_repo.commit({"big": os.urandom(2 * MB)})
+        for _ in range(2):
+            assert reason_of(mirror) == "DiskFull"
+            assert tip(mirror) == before, "what was fetched stays"
+            assert not halves(mirror)
+        (disk / "filler").unlink()
+        mirror.fetch()
+        assert tip(mirror) == sha
+        mirror.close()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -337,6 +337,105 @@ async def test_keys_that_cannot_be_read_trust_nobody(
     assert (await syncing.sync()).condition == "Synced", "it heals by itself"
 
 
+# --- where every_commit begins --------------------------------------------------------------------------------------
+
+
+async def test_old_history_without_signatures_is_taken_up_to_the_commit_that_the_operator_names(
+    trusting: Make, git_repo: Repository, keys: Keys
+) -> None:
+    git_repo.commit({"workflows/a.yaml": flow("a", "very old")})
+    old = git_repo.commit(FILES)
+    syncing = trusting(verify="every_commit", verify_from=old)
+    assert (await syncing.sync()).condition == "Synced"
+    unsigned = git_repo.commit({"workflows/b.yaml": flow("b")})
+    standing = await syncing.sync()
+    assert standing.reason == "Untrusted"
+    signed_commit(git_repo, keys.ada, {})
+    standing = await syncing.sync()
+    assert f"{unsigned[:12]}, which {git_repo.head()[:12]} brings" in standing.message
+    git_repo.git("reset", "--quiet", "--hard", old)
+    assert (await syncing.sync()).condition == "Synced"
+    signed_commit(git_repo, keys.ada, {"workflows/b.yaml": flow("b")})
+    assert (await syncing.sync()).condition == "Synced"
+    assert sorted(await syncing.live()) == ["a", "b"]
+
+
+async def test_no_push_moves_where_every_commit_begins(
+    trusting: Make, git_repo: Repository, keys: Keys
+) -> None:
+    old = git_repo.commit(FILES)
+    hidden = git_repo.commit({"workflows/a.yaml": flow("a", "evil")})
+    signed_commit(git_repo, keys.ada, {})
+    strict = trusting(name="strict", verify="every_commit", verify_from=old)
+    standing = await strict.sync()
+    assert standing.reason == "Untrusted"
+    assert hidden[:12] in standing.message
+    # Without a beginning, whoever signs the first revision vouches for what is below it.
+    assert (await trusting(name="first", verify="every_commit").sync()).condition == "Synced"
+    # A history of its own brings all of itself, whatever its tip is signed with.
+    git_repo.git("checkout", "--quiet", "--orphan", "other")
+    git_repo.commit({"workflows/a.yaml": flow("a", "evil")})
+    signed_commit(git_repo, keys.ada, {})
+    git_repo.git("branch", "--quiet", "-M", "main")
+    assert (await strict.sync()).reason == "Untrusted"
+
+
+async def test_a_beginning_that_is_not_in_the_repository_is_told(
+    trusting: Make, git_repo: Repository, keys: Keys
+) -> None:
+    git_repo.commit(FILES)
+    signed_commit(git_repo, keys.ada, {})
+    syncing = trusting(verify="every_commit", verify_from="1" * 40)
+    standing = await syncing.sync()
+    assert standing.reason == "Untrusted"
+    assert "no commit 111111111111, which `verify_from` names" in standing.message
+    git_repo.git("checkout", "--quiet", "--orphan", "other")
+    signed_commit(git_repo, keys.ada, {})
+    git_repo.git("branch", "--quiet", "-M", "main")
+    assert (await syncing.sync()).condition == "Synced", "where all is signed, it does not matter"
+
+
+async def test_a_branch_put_back_before_what_is_live_must_itself_be_signed(
+    trusting: Make, git_repo: Repository, keys: Keys
+) -> None:
+    old = git_repo.commit(FILES)
+    signed_commit(git_repo, keys.ada, {})
+    syncing = trusting(verify="every_commit")
+    assert (await syncing.sync()).condition == "Synced"
+    git_repo.git("reset", "--quiet", "--hard", old)
+    standing = await syncing.sync()
+    assert (standing.condition, standing.reason) == ("Held", "Untrusted")
+
+
+# --- what an operator asks for later --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["registered", "registered with a bad file", "rejected"])
+async def test_what_is_asked_for_later_takes_nothing_back(
+    trusting: Make, git_repo: Repository, keys: Keys, kind: str
+) -> None:
+    bad: dict[str, str | bytes | None] = {"workflows/b.yaml": "name: b\ntasks: []\n"}
+    git_repo.commit(FILES if kind == "registered" else FILES | bad)
+    mode = "isolated" if kind == "registered with a bad file" else "atomic"
+    first = trusting(verify="none", mode=mode)
+    stood = await first.sync()
+    revisions = await first.revisions()
+    for settings in (
+        {"verify": "tip"},
+        {"verify": "none", "rules": ({"paths": ["**"], "group": "release"},)},
+    ):
+        again = trusting(mode=mode, **settings)
+        standing = await again.sync()
+        assert (standing.condition, standing.reason) == (stood.condition, stood.reason), standing.message
+        assert await again.revisions() == revisions
+    if kind == "registered":
+        git_repo.commit(bad)
+        strict = trusting()
+        assert (await strict.sync()).condition == "Held"
+        git_repo.git("reset", "--quiet", "--hard", "HEAD~1")
+        assert (await strict.sync()).condition == "Synced", "pushed back to what is live"
+
+
 RULES = ({"paths": ["prod/**", "functions/**"], "group": "release"},)
 
 

@@ -57,6 +57,9 @@ def eat():
 def file_bomb():
     with open("big", "wb") as f:
         while True: f.write(b"x" * 1_000_000)
+def processor_time():
+    import resource
+    return resource.getrlimit(resource.RLIMIT_CPU)[0]
 def spin():
     while True: pass
 def sleep(marker):
@@ -253,6 +256,10 @@ async def test_error_keeps_its_type_and_a_short_traceback(bench: Workbench) -> N
 async def test_kinds_of_errors(bench: Workbench, function: str, kind: str, final: bool) -> None:
     error = await failure(bench, function)
     assert (error.type, error.non_retryable) == (kind, final), error.message
+
+
+async def test_every_processor_may_be_busy_for_the_whole_time(bench: Workbench) -> None:
+    assert await run(bench, "work:processor_time", timeout=20.0) >= 20 * (os.cpu_count() or 1)
 
 
 async def test_file_that_grows_without_end(bench: Workbench) -> None:

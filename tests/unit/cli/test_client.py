@@ -97,14 +97,53 @@ def test_an_answer_that_is_not_json_is_no_crash(target: Target) -> None:
         Client(target.url).get("/x")
 
 
+@pytest.mark.parametrize("status", [200, 301])
+def test_another_kind_of_server_is_told(target: Target, status: int) -> None:
+    target.answer = lambda number, path: (status, {"location": "https://here.test/"}, b"<html>")
+
+    with pytest.raises(errors.Misconfigured, match="is no Pinflow server") as caught:
+        Client(target.url).get("/x")
+
+    assert caught.value.hint == "it names another place: https://here.test/"
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_before_a_server_that_is_away_is_try_again_later(target: Target, status: int) -> None:
+    target.answer = lambda number, path: (status, {}, b"<html>Bad Gateway")
+
+    with pytest.raises(errors.Unavailable):
+        Client(target.url).get("/x")
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "MISCONFIGURED"), (502, "SOURCE")])
+def test_what_the_servers_operator_must_mend_is_no_bug(target: Target, status: int, code: str) -> None:
+    target.answer = lambda number, path: (status, {}, {"detail": "what happened", "code": code})
+
+    with pytest.raises(errors.PinflowError, match="what happened"):
+        Client(target.url).get("/x")
+
+
+@pytest.mark.parametrize("token", ["pf_a\nb", "pf_\u2192"])
+def test_a_token_that_cannot_be_sent_is_told(token: str) -> None:
+    with pytest.raises(errors.Misconfigured, match="PINFLOW_TOKEN"):
+        Client("http://127.0.0.1:1", token).get("/x")
+
+
+def test_the_line_break_at_the_end_of_a_token_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINFLOW_TOKEN", "pf_a\n")
+
+    assert Client.from_environment().token == "pf_a"
+
+
 def test_nobody_at_home_is_try_again_later() -> None:
     with pytest.raises(errors.Unavailable, match="no answer"):
         Client("http://127.0.0.1:9").get("/x")
 
 
-def test_something_that_is_no_url_is_told() -> None:
+@pytest.mark.parametrize("url", ["localhost:8000", "http://x:99999", "http://x: 80"])
+def test_something_that_is_no_url_is_told(url: str) -> None:
     with pytest.raises(errors.Misconfigured, match="PINFLOW_URL"):
-        Client("localhost:8000").get("/x")
+        Client(url).get("/x")
 
 
 def test_pages_are_followed_up_to_the_limit(target: Target) -> None:

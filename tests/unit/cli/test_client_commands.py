@@ -322,3 +322,10 @@ def test_a_file_of_sources_is_checked_without_a_server(
     file.write_text("sources:\n  - {name: one, ulr: ./flows}\n")
     with pytest.raises(Misconfigured, match=f"{file}:2:"):
         sync.run(arguments)
+
+
+def test_a_listing_that_was_cut_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for limit, said in ((2, "2 rows; there may be more: --limit N\n"), (3, "")):
+        args = argparse.Namespace(output="text", limit=limit)
+        output.show_list(args, ["a", "b"], [("NAME", str)], "nothing")
+        assert capsys.readouterr().err == said

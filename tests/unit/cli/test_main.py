@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,8 +40,8 @@ def _command_that(monkeypatch: pytest.MonkeyPatch, act: Callable[[], int]) -> No
     monkeypatch.setattr("engine.cli.commands.Command.load", lambda self: module)
 
 
-def _raising(error: BaseException) -> Callable[[], int]:
-    def act() -> int:
+def _raising(error: BaseException) -> Callable[..., int]:
+    def act(*_: object, **__: object) -> int:
         raise error
 
     return act
@@ -135,6 +137,24 @@ def test_faults_of_inputs_are_listed_by_pointer(
     _command_that(monkeypatch, _raising(errors.InvalidInput("no", [InputProblem("/a/0", "is no number")])))
     assert door.run(["db"]) == 1
     assert "  /a/0: is no number" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/up.json")
+    _command_that(monkeypatch, _raising(full))
+    assert door.run(["db"]) == 1
+    assert capsys.readouterr().err == "pinflow: cannot write /data/up.json: No space left on device\n"
+
+
+def test_a_bug_that_cannot_be_written_down_is_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _command_that(monkeypatch, _raising(RuntimeError("odd")))
+    monkeypatch.setattr("tempfile.mkstemp", _raising(OSError(errno.ENOSPC, "full")))
+    assert door.run(["db"]) == 3
+    said = capsys.readouterr().err
+    assert "a bug of Pinflow: RuntimeError: odd" in said
+    assert "cannot be written down" in said
 
 
 def test_a_bug_is_written_to_a_file_and_not_to_the_screen(

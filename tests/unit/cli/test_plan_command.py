@@ -48,7 +48,7 @@ def test_what_is_not_committed_does_not_count(
 ) -> None:
     repository.write({"workflows/one.yaml": "broken: ["})
     code, said = plan(capsys, "main")
-    assert (code, said.partition(": ")[2]) == (0, "no definition changes\n")
+    assert (code, said.splitlines()[0].partition(": ")[2]) == (0, "no definition changes")
 
 
 def test_two_dots_show_what_main_has_got_since_and_three_do_not(
@@ -139,7 +139,8 @@ def test_a_gate_can_ask_for_a_level(
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("nowhere..HEAD", "'nowhere' is no commit in this clone"),
+        ("nowhere..HEAD", "`git fetch origin nowhere` brings it, if it is a branch"),
+        ("HEAD~9..HEAD", "`git log` lists the commits that there are"),
         ("--upload-pack=touch x..HEAD", "is no commit in this clone"),
         ("HEAD..HEAD^{tree}", "'HEAD^{tree}' is no commit in this clone"),
     ],
@@ -158,6 +159,143 @@ def test_a_folder_that_is_nowhere_is_told(repository: Repository, capsys: pytest
     assert code == 1
     assert "nowhere stands at neither end of the range" in told
     assert plan(capsys, "HEAD", "../../etc")[0] == 1
+
+
+@pytest.fixture
+def merged(repository: Repository) -> Repository:
+    """A pull request, merged as a forge does."""
+    repository.git("checkout", "-q", "-b", "topic")
+    repository.commit({"workflows/one.yaml": ONE.replace("x: 1", "x: 2")})
+    repository.git("checkout", "-q", "main")
+    repository.commit({"workflows/two.yaml": ONE.replace("one", "two")})
+    repository.merge("topic")
+    return repository
+
+
+def clone(
+    of: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str, branch: str = "main"
+) -> Repository:
+    """A clone that a pipeline makes, and the working folder."""
+    of.git("config", "uploadpack.allowFilter", "true")
+    of.git("clone", "-q", *options, "--branch", branch, f"file://{of.path}", str(folder))
+    monkeypatch.chdir(folder)
+    return Repository(folder)
+
+
+@pytest.mark.parametrize("asked", ["HEAD^..HEAD", "HEAD^1...HEAD", "1234567..HEAD", "auto"])
+def test_a_shallow_clone_is_told_with_the_way_out(
+    merged: Repository,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+) -> None:
+    clone(merged, tmp_path / "shallow", monkeypatch, "--depth", "1")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_BASE_REF", "main")
+    code, told = plan(capsys, asked)
+    assert code == 1
+    assert "is no commit in this clone" in told
+    assert "`git fetch --unshallow`" in told
+    assert "`fetch-depth: 0`" in told
+
+
+def test_a_clone_of_depth_two_is_enough_for_a_merge(
+    merged: Repository, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone(merged, tmp_path / "shallow", monkeypatch, "--depth", "2")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_BASE_REF", "main")
+    code, told = plan(capsys, "auto")
+    assert code == 0
+    assert "tasks.a.values.x: 1 → 2" in told
+
+
+def test_a_branch_that_stands_at_the_remote_alone_is_named(
+    merged: Repository, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone(merged, tmp_path / "another", monkeypatch, branch="topic")
+    code, told = plan(capsys, "main..HEAD")
+    assert code == 1
+    assert "origin/main is one" in told
+    assert plan(capsys, "origin/main...HEAD")[0] == 0
+
+
+def test_a_partial_clone_is_told_with_the_way_out(
+    merged: Repository, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = clone(merged, tmp_path / "partial", monkeypatch, "--filter=blob:none", "--no-checkout")
+    code, told = plan(capsys, "HEAD^1..HEAD")
+    assert code == 1
+    assert "the clone lacks some of what the range is made of" in told
+    assert "`git fetch --refetch --no-filter`" in told
+    made.git("fetch", "--quiet", "--refetch", "--no-filter")
+    assert "tasks.a.values.x: 1 → 2" in plan(capsys, "HEAD^1..HEAD")[1]
+
+
+def test_nothing_is_planned_before_the_first_commit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Repository(tmp_path / "empty").path)
+    assert "nothing is committed here yet" in plan(capsys, "main..HEAD")[1]
+
+
+def test_a_detached_head_a_bare_repository_and_sha256_are_repositories_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Repository(tmp_path / "clone", object_format="sha256")
+    made.commit({"workflows/one.yaml": ONE})
+    made.commit({"workflows/one.yaml": ONE.replace("x: 1", "x: 2")})
+    made.git("checkout", "-q", "--detach")
+    made.git("clone", "-q", "--bare", str(made.path), str(tmp_path / "bare"))
+    for folder in (made.path, tmp_path / "bare"):
+        monkeypatch.chdir(folder)
+        code, told = plan(capsys, "HEAD~1..HEAD")
+        assert code == 0
+        assert "tasks.a.values.x: 1 → 2" in told
+        assert "note:" not in told
+
+
+def test_what_is_not_committed_is_named(
+    repository: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit({"workflows/deep/gone.yaml": ONE.replace("one", "gone"), "workflows/notes.md": "x"})
+    assert "note:" not in plan(capsys, "HEAD")[1]
+    repository.write(
+        {
+            "workflows/one.yaml": ONE.replace("x: 1", "x: 7"),
+            "workflows/new.yaml": ONE,
+            "workflows/deep/gone.yaml": None,
+            "workflows/notes.md": "y",
+        }
+    )
+    told = "note: what is not committed does not count: {}workflows/new.yaml, {}workflows/one.yaml\n"
+    said = plan(capsys, "HEAD")[1]
+    assert told.format("workflows/deep/gone.yaml, ", "") in said
+    monkeypatch.chdir(repository.path / "workflows")
+    assert "does not count: workflows/one.yaml\n" in plan(capsys, "HEAD", "one.yaml")[1]
+    assert "note:" not in plan(capsys, "HEAD~1..HEAD~1", ".")[1]
+
+
+def test_files_with_the_line_ends_of_another_system_are_committed(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write({"workflows/one.yaml": ONE.replace("\n", "\r\n")})
+    assert "note:" not in plan(capsys, "HEAD")[1]
+
+
+def test_folders_of_two_sources_may_hold_the_same_name(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.commit({"staging/one.yaml": ONE, "production/one.yaml": ONE})
+    two = ONE.replace("x: 1", "x: 2")
+    repository.commit({"staging/one.yaml": two, "production/one.yaml": two})
+    code, told = plan(capsys, "HEAD~1", "staging", "production")
+    assert code == 0
+    assert "2 changed" in told
+    code, told = plan(capsys, "HEAD~1", ".")
+    assert code == 1
+    assert "DUPLICATE_NAME" in told
 
 
 def test_outside_of_a_repository_there_is_nothing_to_plan(

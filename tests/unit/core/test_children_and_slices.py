@@ -12,9 +12,11 @@ from engine.core.contracts import (
     CancelSlice,
     ChildEnded,
     Command,
+    DrainSlice,
     FinishSlice,
     PauseRequested,
     RunStart,
+    SliceDrained,
     SliceEnded,
     StartActivity,
     StartChild,
@@ -152,6 +154,16 @@ def test_a_cancel_goes_through_to_the_child() -> None:
     ended(run, "c", "CANCELLED")
     assert over(run).status == "CANCELLED"
     assert run.task("c")["status"] == "CANCELLED"
+
+
+def test_a_second_cancel_goes_through_to_the_child_too() -> None:
+    run = Run(definition(child("c"), child("d", retry=retry(2))), pinned())
+    ended(run, "d", "FAILED", type="BOOM", message="no")  # between two attempts: there is nobody to tell
+    run.cancel()
+    run.cancel(reason="now")
+    assert run.commands == [CancelChild("c", "enough")]
+    ended(run, "c", "CANCELLED")
+    assert over(run).status == "CANCELLED"
 
 
 def test_a_child_that_was_cancelled_by_somebody_else_fails_its_task() -> None:
@@ -317,6 +329,74 @@ def test_failures_of_all_slices_count_together() -> None:
     assert family.root.task("m")["items"] == {"total": 600, "completed": 597, "failed": 3}
 
 
+def stop_at_the_first_failure(family: Family) -> None:
+    """The first item of the first slice fails; whatever its slice has under way ends as it was asked to."""
+    run = family.slices[0]
+    begun = run.started()
+    run.fail("m[0].a")
+    ended = run.stopped()
+    assert run.started() == []
+    for name in begun[1:]:
+        if name in ended:
+            run.cancelled(name)
+        else:
+            run.complete(name, 1)
+
+
+def test_under_drain_one_failure_too_many_ends_a_slice_with_what_it_has_under_way_and_drains_the_others() -> (
+    None
+):
+    compiled = large(task("a"), max_concurrency=300) | {"on_task_failure": "drain", "max_concurrency": 80}
+    family = Family(compiled, 600)
+    assert family.begin() == [0, 100, 200]
+    others = {offset: family.slices[offset].started() for offset in (100, 200)}
+    stop_at_the_first_failure(family)
+    family.end(0)
+    assert family.root.commands == [DrainSlice("m", 100), DrainSlice("m", 200)]
+    family.root.restore()
+    assert [c for c in family.root.commands if isinstance(c, DrainSlice)] == [
+        DrainSlice("m", 100),
+        DrainSlice("m", 200),
+    ]
+    for offset, under_way in others.items():
+        run = family.slices[offset]
+        run.tell(SliceDrained(run.clock))
+        assert run.commands == []  # what is under way goes on
+        for name in under_way:
+            run.complete(name, 1)
+        family.end(offset)
+    assert over(family.root).error.type == "ITEMS_FAILED"
+    assert family.root.task("m")["items"] == {"total": 600, "completed": 59, "failed": 1}
+    assert family.root.task("m")["outputs"].count(1) == 59
+
+
+def test_under_cancel_one_failure_too_many_ends_a_slice_and_the_others_at_once() -> None:
+    family = Family(large(task("a")) | {"on_task_failure": "cancel"}, 600)
+    family.begin()
+    stop_at_the_first_failure(family)
+    family.end(0)
+    assert [c.offset for c in family.root.commands if isinstance(c, CancelSlice)] == [100, 200, 300, 400]
+    told = family.root.task("m")["items"]
+    assert (told["completed"], told["failed"]) == (0, 1)
+
+
+def test_a_slice_bears_the_failures_that_the_map_can_still_bear() -> None:
+    family = Family(large(task("a"), tolerated_failures={"count": 3}) | {"on_task_failure": "drain"}, 600)
+    family.begin()
+    family.work(0, fails=(5, 6))
+    family.end(0)
+    assert family.begin() == [500]
+    part = family.slices[500].start.slice
+    assert part is not None
+    assert part.tolerated == 1
+
+
+def test_a_word_to_drain_reaches_nobody_but_a_slice_at_work() -> None:
+    run = Run(definition(task("a")))
+    assert run.tell(SliceDrained(run.clock)) == []
+    assert run.task("a")["status"] == "RUNNING"
+
+
 def test_a_small_limit_of_the_map_runs_one_slice_at_a_time() -> None:
     family = Family(large(max_concurrency=5), 600)
     assert family.begin() == [0]
@@ -372,6 +452,30 @@ def test_a_cut_map_is_undone_slice_by_slice() -> None:
         family.end(offset)
     assert over(family.root).status == "FAILED"
     assert family.root.task("m")["compensation"] == "FAILED"
+
+
+def test_a_second_cancel_ends_the_undoing_of_a_cut_map() -> None:
+    body = task("a", compensate=undo(config={"of": "${{ item }}"}))
+    family = Family(large(body), 150)
+    for offset in family.begin():
+        family.work(offset)
+        family.end(offset)
+    family.root.fail("after")
+    family.begin()
+    family.root.cancel()
+    assert family.root.commands == []  # one cancel lets the clean-up finish
+    family.root.cancel()
+    assert family.root.commands == [CancelSlice("m", offset) for offset in (0, 0, 100, 100)]
+    for offset in (0, 100):
+        part = family.slices[offset]
+        under_way = part.started()
+        part.cancel()
+        part.cancel()
+        assert part.stopped() == under_way
+        for name in under_way:
+            part.cancelled(name)
+        family.end(offset)
+    assert over(family.root).status == "FAILED"
 
 
 def test_an_end_inside_of_a_slice_ends_the_run() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.core.contracts import (
+    MOST_SIGNALS,
     AcquireSlot,
     Command,
     PauseRequested,
@@ -69,6 +70,15 @@ def test_a_signal_that_comes_early_is_kept_and_feeds_one_task() -> None:
     assert (run.task("s")["outputs"], run.task("t")["outputs"]) == (1, 2)
 
 
+def test_every_signal_that_a_run_may_be_sent_is_kept() -> None:
+    run = Run(definition(task("a"), waits("s", "a")))
+    for number in range(MOST_SIGNALS + 1):
+        signal(run, "go", number, id=str(number))
+    state = run.brain.to_json()
+    assert [each["payload"] for each in state["signals"]] == list(range(MOST_SIGNALS))
+    assert len(state["heard"]) == MOST_SIGNALS
+
+
 def test_signals_feed_those_that_wait_longest_first() -> None:
     run = Run(definition(waits("late", "a"), task("a"), waits("early")))
     run.clock += 5
@@ -84,7 +94,8 @@ def test_a_repeated_signal_and_one_that_nobody_could_want_change_nothing() -> No
     assert signal(run, "go", 1, id="one") == []
     assert signal(run, "unheard", 1, id="two") == []
     assert signal(run, "go", 1, id="three", task="s") == []
-    assert signal(run, "go", 1, id="four", task="nothing[") == []
+    for number, address in enumerate(("nothing[", "s[²].x", f"s[{'9' * 5_000}].x", "", ".", "s.s")):
+        assert signal(run, "unheard", 1, id=f"four{number}", task=address) == []
     assert run.brain.to_json() == before
 
 

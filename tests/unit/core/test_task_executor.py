@@ -100,7 +100,16 @@ def test_the_door_reads_the_call_that_the_executor_writes() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"task": "a", "approval_id": "x", "outcome": "MAYBE"}, [], "text", None]
+    "body",
+    [
+        {},
+        {"task": "a", "approval_id": "x", "outcome": "MAYBE"},
+        {"task": "a", "approval_id": "x", "outcome": "REJECTED", "decisions": ["no"]},
+        {"task": "a", "approval_id": "x", "outcome": "PENDING", "deadline": float("nan")},
+        [],
+        "text",
+        None,
+    ],
 )
 def test_a_signal_that_makes_no_sense_is_an_error_that_the_driver_expects(body: Any) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):

@@ -491,6 +491,7 @@ def test_a_wait_until_a_time_that_has_come_is_no_wait() -> None:
         {"duration": "${{ -1 }}"},
         {"until": "${{ 'tomorrow' }}"},
         {"until": "${{ '2030-01-01T00:00:00' }}"},
+        {"until": "9999-12-31T23:59:59-23:59"},
     ],
 )
 def test_a_wait_without_a_sensible_time_fails(fields: Any) -> None:

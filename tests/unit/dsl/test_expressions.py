@@ -233,6 +233,11 @@ def test_failures_are_expression_errors_that_begin_with_the_source(src: str, rea
     assert reason in message
 
 
+@pytest.mark.parametrize("src", ["double(x)", "sum([1.5, x])", "double(x) > 1.0"])
+def test_a_whole_number_that_no_double_can_hold_is_an_expression_error(src: str) -> None:
+    assert "too large for a double" in failure(src, x=10**400)
+
+
 @pytest.mark.parametrize(
     ("src", "data"),
     [

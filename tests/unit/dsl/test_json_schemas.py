@@ -32,6 +32,11 @@ def test_a_reference_leads_nowhere_else_and_opens_no_connection(
     assert messages({"properties": {"a": {"$ref": reference}}})
 
 
+@pytest.mark.parametrize("index", ["1", "-1", "²", "9" * 5_000, ""])
+def test_a_reference_into_a_list_needs_a_number_that_is_there(index: str) -> None:
+    assert messages({"allOf": [{}], "properties": {"a": {"$ref": f"#/allOf/{index}"}}})
+
+
 @pytest.mark.parametrize(
     "schema",
     [

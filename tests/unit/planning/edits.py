@@ -7,17 +7,21 @@ writes them anew; read the difference before you commit it.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from engine.dsl.activity_types import ActivityTypes
 from engine.planning.planner import FileChange, make_plan, plan_definition
-from engine.planning.plans import Plan
+from engine.planning.plans import NOT_THERE, Live, NotReplayed, Plan, Replayed, RunsOfVersion
 from engine.planning.reports import FORMATS
 
 GOLDEN = Path(__file__).parent / "golden"
 SUFFIXES = {"text": "txt", "json": "json", "markdown": "md"}
 BASE, HEAD = "a" * 40, "b" * 40
 PATH = "workflows/release.yaml"
+STORY_PATH = "workflows/story.yaml"
 
 RELEASE = """\
 name: release
@@ -94,6 +98,7 @@ EDITS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "approval_changed": (("users: [alice]", "users: []"), ("deadline: 48h", "deadline: 24h")),
     "secret_added": (
+        ("secrets: [DEPLOY_TOKEN]", "secrets: [DEPLOY_TOKEN, STATUS]"),
         ('url: "https://status.example.test/"}', 'url: "https://status.example.test/", headers: {x: "${{ secrets.STATUS }}"}}'),
     ),
     "secret_spread": (
@@ -144,18 +149,115 @@ EDITS: dict[str, tuple[tuple[str, str], ...]] = {
 """Name of the golden plan → (text of the base, text in its place)."""
 
 
-def edited(name: str) -> str:
-    """The release definition after an edit; each text of it must stand there."""
-    text = RELEASE
-    for old, new in EDITS[name]:
+STORY = """\
+name: story
+inputs: {type: object, properties: {size: {type: string, default: s}, note: {type: string}}, required: [size]}
+env: {host: "https://books.example.test"}
+triggers:
+  - {id: ordered, type: webhook, secret: HOOK, inputs: {size: m}}
+on_task_failure: drain
+tasks:
+  - id: each
+    type: map
+    items: "${{ [1, 2, 3] }}"
+    as: number
+    max_concurrency: 2
+    tolerated_failures: 1
+    tasks: [{id: work, type: set, values: {n: "${{ number }}"}}]
+    results: "${{ tasks.work.outputs.n }}"
+  - id: polled
+    type: loop
+    state: {n: 0}
+    tasks: [{id: look, type: set, values: {n: "${{ state.n }}"}}]
+    next: {n: "${{ state.n + 1 }}"}
+    until: "${{ state.n > 3 }}"
+    interval: 10s
+    max_iterations: 9
+  - id: asked
+    type: group
+    depends_on: [each]
+    tasks:
+      - {id: gate, activity_type: human_approval, config: {message: Go?, deadline: 2d, on_timeout: approve}}
+      - {id: inside, type: set, depends_on: [gate], values: {x: 1}}
+    outputs: {x: "${{ tasks.inside.outputs.x }}"}
+  - {id: paid, type: signal, depends_on: [asked], signal: payment, correlation: a, timeout: 1d}
+  - {id: soak, type: wait, depends_on: [paid], duration: 1d}
+  - id: book
+    activity_type: http_request
+    depends_on: [soak]
+    config: {method: POST, url: "${{ env.host }}/book", expected_status: [201]}
+    concurrency: {group: books, limit: 2}
+    compensate:
+      activity_type: http_request
+      config: {method: DELETE, url: "https://books.example.test/book", headers: {authorization: "${{ secrets.BOOKS }}"}}
+  - {id: child, type: workflow, depends_on: [book], workflow: "${{ inputs.size }}-child", one_of: [s-child, m-child], inputs: {a: 1}}
+  - {id: over, type: end, depends_on: [child], when: "${{ inputs.size == 's' }}", status: COMPLETED, message: Done}
+secrets: [BOOKS]
+"""
+
+CONSTRUCTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "map_items": (("[1, 2, 3]", "[1, 2]"),),
+    "map_of_another_size": (("max_concurrency: 2", "max_concurrency: 3"), ("tolerated_failures: 1", "tolerated_failures: 2")),
+    "map_inside": (('values: {n: "${{ number }}"}', 'values: {n: "${{ number * 2 }}"}'),),
+    "map_results": (("${{ tasks.work.outputs.n }}", "${{ tasks.work.outputs.n + 1 }}"),),
+    "loop_ends_otherwise": (("state.n > 3", "state.n > 4"), ("max_iterations: 9", "max_iterations: 5")),
+    "loop_turns_otherwise": (("state.n + 1", "state.n + 2"), ("interval: 10s", "interval: 5s"), ("state: {n: 0}", "state: {n: 1}")),
+    "group_no_longer_awaited": (("depends_on: [asked]", "depends_on: [each]"),),
+    "group_may_fail": (("    type: group\n", "    type: group\n    continue_on_failure: true\n"),),
+    "approval_passes_sooner": (("deadline: 2d", "deadline: 1h"),),
+    "signal_changed": (("signal: payment, correlation: a", "signal: paid, correlation: b"),),
+    "signal_timeout_shortened": (("correlation: a, timeout: 1d", "correlation: a, timeout: 1h"),),
+    "wait_changed": (("duration: 1d", "duration: 1m"),),
+    "end_changed": (("status: COMPLETED", "status: FAILED"),),
+    "expected_status_changed": (("[201]", "[201, 409]"),),
+    "task_concurrency_changed": (("group: books, limit: 2", "group: books, limit: 1"),),
+    "undo_goes_elsewhere": (("https://books.example.test/book", "https://elsewhere.example.test/book"),),
+    "undo_removed": (
+        ("    compensate:\n      activity_type: http_request\n", ""),
+        ('      config: {method: DELETE, url: "https://books.example.test/book", headers: {authorization: "${{ secrets.BOOKS }}"}}\n', ""),
+    ),
+    "child_of_another_choice": (("one_of: [s-child, m-child]", "one_of: [s-child, l-child]"), ("inputs: {a: 1}", "inputs: {a: 2}")),
+    "webhook_inputs": (("inputs: {size: m}", "inputs: {size: l}"),),
+    "webhook_removed": (("triggers:\n  - {id: ordered, type: webhook, secret: HOOK, inputs: {size: m}}\n", ""),),
+    "webhook_secret_changed": (("secret: HOOK", "secret: OTHER"),),
+    "input_default_changed": (("default: s", "default: m"),),
+    "input_default_removed": (("{type: string, default: s}", "{type: string}"),),
+    "failures_end_the_run": (("on_task_failure: drain", "on_task_failure: cancel"),),
+}  # fmt: skip
+"""The same for what the language has beside activities: maps, loops, groups, signals, children, undoing."""
+
+SAME = (
+    ("name: story\n", "# The same story, told again.\nname: story # as before\n"),
+    ("secrets: [BOOKS]\n", ""),
+    ("on_task_failure: drain\n", "secrets:\n  - BOOKS\non_task_failure: drain\n"),
+    ("duration: 1d", "duration: 24h"),
+    ("max_iterations: 9", "max_iterations: 9\n    run_on: success"),
+)
+"""Comments, order, defaults and units."""
+
+HOSTILE = {
+    "`${{ inputs.size }}`": "`a` ``b``",
+    "mention": "@everyone and @you/team, #1, GH-2, you/flows#3",
+    "link": "[free](https://evil.example.test) ![x](https://evil.example.test/x.png) www.evil.example.test",
+    "html": "</details><script>alert(1)</script><!-- pinflow-plan --> &lt;",
+    "table": "| a | b |\\|",
+    "lines": "\n\n# Title\n\n- [x] done",
+    "steering": "\x1b[2J\u202e\u200b",
+}
+"""Values that would be something else in Markdown, HTML or a terminal."""
+
+
+def edited(name: str, text: str = RELEASE, edits: Mapping[str, tuple[tuple[str, str], ...]] = EDITS) -> str:
+    """A definition after an edit; each text of it must stand there."""
+    for old, new in edits[name]:
         assert old in text, (name, old)
         text = text.replace(old, new)
     return text
 
 
-def plan_of(old: str, new: str) -> Plan:
-    """The plan of one definition. Not checked: part of what it says is younger than the language."""
-    found = plan_definition("release", PATH, old.encode(), new.encode())
+def plan_of(name: str, path: str, old: str, new: str) -> Plan:
+    """The plan of one definition."""
+    found = plan_definition(name, path, old.encode(), new.encode())
     return Plan(BASE, HEAD, (found,) if found else ())
 
 
@@ -189,13 +291,64 @@ def plan_of_files() -> dict[str, Plan]:
             FileChange("workflows/one.yaml", one.encode(), one.encode(), ("workflows/functions/m.py",)),
         ],
         "nothing": [],
+        "rewritten_story": [FileChange(STORY_PATH, STORY.encode(), told_again().encode())],
+        "hostile_values": [FileChange("workflows/one.yaml", one.encode(), hostile().encode())],
+        "every_change_at_once": [
+            FileChange("workflows/a.yaml", one.replace("one", "a").encode(), one.replace("one", "a").replace("x: 1", "x: 2").encode()),
+            FileChange("workflows/b.yaml", one.replace("one", "b").encode(), None),
+            FileChange("workflows/c.yaml", None, one.replace("one", "c").encode()),
+            FileChange("workflows/d.yaml", one.replace("one", "d").encode(), None),
+            FileChange("workflows/deep/d.yaml", None, one.replace("one", "d").encode()),
+            FileChange("workflows/e.yaml", one.replace("one", "e").encode(), b"# told\n" + one.replace("one", "e").encode()),
+        ],
     }  # fmt: skip
     return {name: make_plan(BASE, HEAD, files, types=ActivityTypes.default()) for name, files in sets.items()}
 
 
+def told_again() -> str:
+    """The story in other words."""
+    text = STORY
+    for old, new in SAME:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def hostile() -> str:
+    """A definition of which each value would be something else where it is shown."""
+    return f"name: one\ntasks: [{{id: a, type: set, values: {json.dumps(HOSTILE)}}}]\n"
+
+
+def met() -> Plan:
+    """What a server adds: open runs, parents, triggers, recorded runs; the words of others among them hostile."""
+    planned = plan_of("release", PATH, RELEASE, edited("approval_bypassed")).definitions[0]
+    production = Live(
+        "production", "1" * 40, True,
+        runs=(
+            RunsOfVersion("1" * 40, 3, {"RUNNING": 2, "WAITING": 1}, "2026-06-01T12:00:00+00:00"),
+            RunsOfVersion("2" * 40, 1, {"PAUSED": 1}, "2026-05-01T12:00:00+00:00"),
+        ),
+        parents=("nightly", "weekly"),
+        triggers=("schedule nightly (0 6 * * *)", "webhook pushed"),
+        replayed=5,
+        differ=(
+            Replayed("run-1", "1" * 40, "gate", "COMPLETED", NOT_THERE, "COMPLETED", "COMPLETED"),
+            Replayed("run-2", "1" * 40, "note", NOT_THERE, "RUNNING, of which nothing is recorded", "COMPLETED", ""),
+            Replayed("run-3", "1" * 40, "build", "COMPLETED", "FAILED", "COMPLETED", "FAILED"),
+            Replayed("run-4", "1" * 40, "", "started", "refused: inputs: 'size' is a required property", "COMPLETED"),
+        ),
+        unknown=(NotReplayed("run-5", "it ended TIMED_OUT"), NotReplayed("run-6", "@you/team [x](https://x.example.test) #1")),
+    )  # fmt: skip
+    staging = Live("staging", "3" * 40)
+    live = (production, staging, Live("@you/team"))
+    return Plan(BASE, HEAD, (replace(planned, live=live),), server="https://pinflow.example.test")
+
+
 def plans() -> dict[str, Plan]:
     """Every golden plan by its name."""
-    return {name: plan_of(RELEASE, edited(name)) for name in EDITS} | plan_of_files()
+    released = {name: plan_of("release", PATH, RELEASE, edited(name)) for name in EDITS}
+    told = {name: plan_of("story", STORY_PATH, STORY, edited(name, STORY, CONSTRUCTS)) for name in CONSTRUCTS}
+    return released | told | plan_of_files() | {"met_on_a_server": met()}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from engine.core.plan import PHASES
 from engine.dsl.activity_types import ActivityTypes
 from engine.planning.history import replay
 from engine.planning.plans import Replayed
-from engine.planning.recorded import RecordedRun, RecordedSignal, RecordedTask, RecordedVote
+from engine.planning.recorded import RecordedCancel, RecordedRun, RecordedSignal, RecordedTask, RecordedVote
 from engine.testing.cases import Case, CaseFile
 from engine.testing.discovery import Library, find
 from engine.testing.family import Family
@@ -64,6 +64,7 @@ def _record(file: CaseFile, case: Case) -> RecordedRun:
         signals=tuple(
             RecordedSignal(s.name, s.after, s.payload, s.task, s.correlation, s.by) for s in case.signals
         ),
+        cancel=RecordedCancel(case.cancel.by, case.cancel.after, case.cancel.reason) if case.cancel else None,
         commit_author=case.commit_author,
         trigger=case.trigger,
         targets=case.targets,
@@ -75,8 +76,6 @@ def _record(file: CaseFile, case: Case) -> RecordedRun:
 )
 def test_a_recorded_run_leads_to_what_is_recorded(file: CaseFile, case: Case) -> None:
     run = _record(file, case)
-    if run.status not in ("COMPLETED", "FAILED"):
-        pytest.skip(f"a run that ended {run.status or 'nowhere'} is not compared")
     assert file.compiled is not None
     assert replay(run, file.compiled, file.compiled, TYPES) is None
 
@@ -93,8 +92,7 @@ def test_a_task_that_is_switched_off_is_where_the_paths_part(file: CaseFile, cas
     assert file.compiled is not None
     top = {task["id"] for task in file.compiled["tasks"]}
     ran = [task.task for task in run.tasks if task.task in top and task.status not in ("SKIPPED", "PENDING")]
-    if run.status not in ("COMPLETED", "FAILED") or not ran:
-        pytest.skip("nothing ran to its end")
+    assert ran
     new = file.compiled | {"tasks": _conditioned(file.compiled["tasks"])}
     found = replay(replace(run), file.compiled, new, TYPES)
     assert isinstance(found, Replayed)

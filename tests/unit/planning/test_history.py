@@ -11,7 +11,7 @@ from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.checking import check
 from engine.planning.history import replay, replay_all
 from engine.planning.plans import NotReplayed, Replayed
-from engine.planning.recorded import RecordedAttempt, RecordedRun, RecordedTask, RecordedVote
+from engine.planning.recorded import RecordedAttempt, RecordedCancel, RecordedRun, RecordedTask, RecordedVote
 
 TYPES = ActivityTypes.default()
 NOON = 1_800_000_000.0
@@ -179,10 +179,49 @@ def test_a_run_that_its_own_definition_does_not_explain_says_nothing() -> None:
     assert "gate was COMPLETED, and comes to" in found.why
 
 
+CANCELLED = replace(
+    RUN,
+    status="CANCELLED",
+    tasks=(RUN.tasks[0], ended("gate", "CANCELLED"), ended("deploy", "SKIPPED"), ended("shout", "SKIPPED")),
+    votes={},
+    cancel=RecordedCancel("bob", 60.0, "not today"),
+)
+
+
+def test_a_run_that_was_cancelled_is_played_up_to_there() -> None:
+    assert after("Go?", "Go on?", CANCELLED) is None
+    found = after("    retry: {max_attempts: 3}\n", "", CANCELLED)
+    assert isinstance(found, Replayed)
+    assert (found.task, found.was, found.would) == ("build", "COMPLETED", "FAILED")
+    assert (found.status, found.would_end) == ("CANCELLED", "FAILED")
+
+
+def test_a_task_that_a_cancel_broke_off_has_no_answer_for_another_path() -> None:
+    found = after("required_approvals: 2", "required_approvals: 2, deadline: 30s", CANCELLED)
+    assert isinstance(found, Replayed)
+    assert (found.task, found.was) == ("gate", "CANCELLED")
+
+
+def test_a_run_that_ran_out_of_its_time_is_played_to_its_end() -> None:
+    short = RELEASE.replace("tasks:\n", "timeout: 1h\ntasks:\n", 1)
+    late = replace(CANCELLED, status="TIMED_OUT", cancel=None)
+    assert after("Go?", "Go on?", late, short) is None
+    found = after("timeout: 1h", "timeout: 2s", late, short)
+    assert isinstance(found, Replayed)
+    assert found.task == "build"
+
+
 @pytest.mark.parametrize("status", ["CANCELLED", "TIMED_OUT"])
-def test_a_run_that_was_broken_off_says_nothing(status: str) -> None:
-    found = after("Go?", "Go on?", replace(RUN, status=status))
-    assert found == NotReplayed("run-1", f"it ended {status}")
+def test_a_run_that_was_broken_off_by_something_else_says_nothing(status: str) -> None:
+    found = after("Go?", "Go on?", replace(CANCELLED, status=status, cancel=None))
+    assert isinstance(found, NotReplayed)
+    assert "its own definition does not lead to what is recorded" in found.why
+
+
+def test_inputs_are_refused_in_words_that_do_not_say_what_they_hold() -> None:
+    found = after("service: {type: string}", "service: {type: string, enum: [api, db]}")
+    assert isinstance(found, Replayed)
+    assert found.would == 'refused: inputs/service: does not fit enum ["api", "db"]'
 
 
 def test_a_damaged_record_stops_no_other() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_a_chain_of_three_thousand_tasks_is_walked() -> None:
     assert [path for _, path, *_ in changes(old, old.replace("x: 1", "x: 2", 1))] == ["tasks.t0.values.x"]
 
 
-def made(*files: FileChange, names: dict[str, str] | None = None) -> Plan:
+def made(*files: FileChange, names: dict[tuple[str, str], str] | None = None) -> Plan:
     return make_plan("base", "head", files, types=ActivityTypes.default(), names=names)
 
 
@@ -118,7 +119,7 @@ ONE = b"name: one\ntasks: [{id: a, type: set, values: {x: 1}}]\n"
 
 
 def test_a_name_that_stands_in_an_unchanged_file_is_a_problem() -> None:
-    plan = made(FileChange("w/new.yaml", None, ONE), names={"one": "w/one.yaml"})
+    plan = made(FileChange("w/new.yaml", None, ONE), names={("", "one"): "w/one.yaml"})
     assert [str(problem) for problem in plan.problems] == [
         "w/new.yaml:1:7: DUPLICATE_NAME the workflow `one` stands already in w/one.yaml (names are unique in a source)"
     ]
@@ -155,4 +156,27 @@ def test_a_comment_fits_into_a_forge() -> None:
     files = [FileChange(f"w/{n}.yaml", None, ONE.replace(b"one", f"w{n}".encode())) for n in range(2000)]
     told = as_markdown(made(*files))
     assert len(told) < 61_000
-    assert "did not fit" in told
+    assert re.search(r"\n…and (more of `w\d+` and )?\d+ more definitions did not fit here: ", told)
+
+
+def test_of_a_definition_that_is_too_long_the_worst_is_told() -> None:
+    values = "".join(f"      k{n}: {'x' * 90}\n" for n in range(1000))
+    old = f"name: one\ntasks:\n  - id: a\n    type: set\n    values:\n{values}"
+    new = old.replace("xx\n", "xy\n").replace("name: one\n", "name: one\nsecrets: [NEW]\n")
+    told = as_markdown(made(FileChange("w/one.yaml", old.encode(), new.encode())))
+    assert len(told) < 61_000
+    assert "SECRET_ADDED" in told
+    assert told.endswith("\n…and more of `one` did not fit here: run `pinflow plan` for all of it.\n")
+
+
+def test_a_head_with_more_problems_than_fit_is_told_as_far_as_there_is_room() -> None:
+    wrong = "name: one\ntasks:\n" + "".join(f"  - {{id: t{n}, type: {'x' * 100}}}\n" for n in range(1000))
+    plan = made(FileChange("w/one.yaml", ONE, wrong.encode()))
+    told = as_markdown(replace(plan, problems=plan.problems * 20))
+    assert len(told) < 61_000
+    assert re.search(r"\n…and \d+ more problems did not fit here: ", told)
+
+
+def test_backslashes_are_shown_as_they_are() -> None:
+    told = as_markdown(made(FileChange("w/one.yaml", ONE, ONE.replace(b"x: 1", rb"x: '\d+ \| |'"))))
+    assert r"`\d+ \\\| \|`" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -105,6 +106,80 @@ def test_githubs_form_beside_a_broken_one_of_ours_does_not_help() -> None:
     assert fits(github)
     with pytest.raises(Unauthenticated):
         fits(github | {"x-pinflow-signature": "t=1"})
+
+
+# --- Standard Webhooks, which GitLab has as well ------------------------------------------------------------------------
+
+TOKEN = "whsec_" + base64.b64encode(b"a key of thirty-two bytes, or so").decode()
+
+
+def standard(delivery: str = "d-1", at: int = NOW, secret: str = TOKEN, body: bytes = BODY) -> dict[str, str]:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    made = base64.b64encode(hmac.digest(key, f"{delivery}.{at}.".encode() + body, "sha256")).decode()
+    return {"webhook-id": delivery, "webhook-timestamp": str(at), "webhook-signature": f"v1,{made}"}
+
+
+def test_the_example_of_standard_webhooks_is_taken() -> None:
+    headers = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert fits(headers, b'{"test": 2432232314}', secret, now=1614265330)
+
+
+def test_one_of_several_standard_signatures_is_enough() -> None:
+    mine = standard()["webhook-signature"]
+    other = standard(secret="whsec_" + base64.b64encode(b"x" * 32).decode())["webhook-signature"]
+    for listed in (f"{other} {mine}", f"v1a,abc {mine}", f"{mine} v2,{'0' * 300}"):
+        assert fits(standard() | {"webhook-signature": listed}, secret=TOKEN)
+    assert not fits(standard() | {"webhook-signature": other}, secret=TOKEN)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"webhook-id": "d-2"}, {"webhook-timestamp": str(NOW + 1)}, {"webhook-id": f"d-1.{NOW}"}]
+)
+def test_what_is_signed_in_the_standard_form_cannot_be_changed(changed: dict[str, str]) -> None:
+    try:
+        assert not fits(standard() | changed, secret=TOKEN)
+    except Unauthenticated:
+        assert "." in changed["webhook-id"]
+
+
+def test_a_standard_signature_of_another_body_or_time_is_refused() -> None:
+    assert not fits(standard(), BODY + b" ", TOKEN)
+    for age in (-301, 301):
+        with pytest.raises(Unauthenticated, match="more than 300 s"):
+            fits(standard(at=NOW + age), secret=TOKEN)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"webhook-id": ""},
+        {"webhook-id": "a b"},
+        {"webhook-id": "a" * 101},
+        {"webhook-timestamp": ""},
+        {"webhook-timestamp": "-5"},
+        {"webhook-timestamp": "1e9"},
+        {"webhook-signature": ""},
+        {"webhook-signature": "v1"},
+        {"webhook-signature": "v1,"},
+        {"webhook-signature": "v1,é" + "A" * 42 + "="},
+        {"webhook-signature": "v2," + "A" * 43 + "="},
+        {"webhook-signature": " ".join(["v1," + "A" * 43 + "="] * 6)},
+        {"webhook-signature": " " * 100_000},
+    ],
+)
+def test_headers_that_are_no_standard_signature_are_refused(changed: dict[str, str]) -> None:
+    with pytest.raises(Unauthenticated):
+        fits(standard() | changed, secret=TOKEN)
+
+
+def test_a_signing_token_that_is_no_base64_fits_nothing_of_a_sender_who_has_the_right_one() -> None:
+    assert not fits(standard(), secret="whsec_???")
+    assert not fits(standard(), secret="whsec_é")
 
 
 def test_the_code_of_the_how_to_page_signs_as_we_read() -> None:

@@ -30,6 +30,22 @@ def test_every_reason_that_an_error_gives_is_listed() -> None:
     assert {getattr(conditions, name) for name in used} <= {*conditions.REASONS, *conditions.CONDITIONS}
 
 
+def test_every_reason_is_reached_by_a_test_that_syncs() -> None:
+    tests = (ROOT / "tests/integration").rglob("test_*.py")
+    said = "".join(file.read_text("utf-8") for file in tests)
+    assert not {name for name in conditions.REASONS if f'"{name}"' not in said}
+
+
+def test_what_a_remote_says_is_not_taken_for_what_happened_here() -> None:
+    assert (
+        git_said.why("fatal: write error: No space left on device\nfatal: early EOF") == conditions.DISK_FULL
+    )
+    assert git_said.why("remote: No space left on device\nfatal: early EOF") == conditions.NETWORK
+    assert (
+        git_said.why("error: index-pack died of signal 25\nfatal: index-pack failed") == conditions.TOO_LARGE
+    )
+
+
 def test_what_holds_a_commit_has_a_reason_of_the_condition_held() -> None:
     held = {reason.name for reason in conditions.REASONS.values() if reason.condition == conditions.HELD}
     assert set(conditions.HELD_BY.values()) == held

@@ -149,3 +149,14 @@ def test_a_commit_is_read() -> None:
 )
 def test_odd_commits_do_not_fail(content: bytes) -> None:
     assert parse_commit(SHA, content).sha == SHA
+
+
+def test_who_a_co_authored_by_line_names_has_written_the_commit_as_well() -> None:
+    message = "Ship it (#12)\n\nCo-authored-by: Pat P <pat@x.test>\r\nco-authored-by: Sam\n\nAnd a word of the forge."
+    commit = parse_commit(SHA, f"author Ada <ada@x.test> 1 +0000\n\n{message}".encode())
+    assert commit.authors == (("Ada", "ada@x.test"), ("Pat P", "pat@x.test"), ("Sam", ""))
+
+
+def test_a_person_of_many_brackets_is_read_in_no_time() -> None:
+    commit = parse_commit(SHA, b"author " + b"<" * 1_000_000 + b"\n\nCo-authored-by: " + b"<" * 1_000_000)
+    assert [len(name) for name, _ in commit.authors] == [200]
