@@ -28,7 +28,7 @@ class FileChange:
     """A definition file at the two ends of the range; None where it does not stand.
 
     `functions` are files below the source's `functions/` that differ: they change what the definition does, even
-    where its own text is the same at both ends.  `source` is the folder of the source: in two of them the same name may
+    where its own text is the same at both ends.  `folder` is that of the source: in two of them the same name may
     stand, as two workflows.
     """
 
@@ -36,7 +36,7 @@ class FileChange:
     old: bytes | None
     new: bytes | None
     functions: tuple[str, ...] = ()
-    source: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ def make_plan(
     plans: list[DefinitionPlan] = []
     known = {each.folder: each for each in surroundings}
     # A source without a file that differs may have functions that do.
-    for folder in sorted({file.source for file in files} | known.keys()):
+    for folder in sorted({file.folder for file in files} | known.keys()):
         theirs = {name: path for (place, name), path in (names or {}).items() if place == folder}
         around = known.get(folder) or Surroundings(folder, names=theirs)
-        mine = sorted((file for file in files if file.source == folder), key=lambda each: each.path)
+        mine = sorted((file for file in files if file.folder == folder), key=lambda each: each.path)
         planned, more = _source(mine, around, types, whole=folder in known)
         plans += planned
         found += more
@@ -117,7 +117,7 @@ def _source(
 
 def needed_around(files: Sequence[FileChange], around: Surroundings, types: ActivityTypes) -> Surroundings:
     """As much of a source at the head as the plan of `files` needs: what a server has to be told of it."""
-    mine = [file for file in files if file.source == around.folder]
+    mine = [file for file in files if file.folder == around.folder]
     sides = [_side(file.path, file.old) for file in mine]
     old = {side.meaning.name for side in sides if side is not None}
     forms = [
