@@ -41,6 +41,7 @@ class ScheduleSync:
         self._pause = pause
         self._after = _START
         self._due = 0.0
+        self._told_of: set[str] = set()
 
     async def run(self) -> None:
         """Tell and compare until cancelled. An absent Postgres or Temporal is waited for."""
@@ -81,9 +82,22 @@ class ScheduleSync:
         for id in sorted(set(listed) - wanted):
             _log.warning("schedule without a trigger removed", schedule=id)
             await self._schedules.remove(id)
+        self._tell_of_twins(rows)
         await self._look(rows, set(listed))
         async with self._database.begin() as connection:
             await triggers.purge(connection, days=_KEPT_DAYS)
+
+    def _tell_of_twins(self, rows: list[Record]) -> None:
+        """Once for each: their moments wait for a worker that may never come."""
+        twins = [id for id in self._schedules.twins(rows) if id not in self._told_of]
+        self._told_of.update(twins)
+        if twins:
+            _log.warning(
+                "schedules of another task queue",
+                schedules=twins[:20],
+                count=len(twins),
+                hint="delete them with `temporal schedule delete` if PINFLOW_TASK_QUEUE was given another name",
+            )
 
     async def _look(self, rows: list[Record], listed: set[str]) -> None:
         """Those that are missing or were refused, and some of the others, in turn."""
