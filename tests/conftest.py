@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.histories.seeds import SLICE, broken_once
 from tests.support.git import Repository
 
 # The order in which the folders begin, the longest files first: what is left to the end should be short, so that no
@@ -22,6 +23,11 @@ _TESTS = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the folders in order, and leave the tests of a file as they stand there."""
     items.sort(key=lambda item: _FIRST.index(item.path.relative_to(_TESTS).parts[0]))
+
+
+def pytest_report_header() -> str:
+    """Which random histories this run plays."""
+    return f"histories: seeds {SLICE[0]} to {SLICE[-1]}, and {broken_once() or 'none'} that broke a rule once"
 
 
 def pytest_xdist_auto_num_workers() -> int:

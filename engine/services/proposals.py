@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from engine import faults
@@ -22,6 +22,7 @@ from engine.registry import publish
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services import cursors
 from engine.services.callers import Caller
+from engine.services.fitting import Fitting
 from engine.services.ids import new_id
 from engine.settings import ForgeSettings
 from engine.storage import audit, blobs, proposals, registry, sources
@@ -41,8 +42,13 @@ class ProposalService:
     """Checks what is proposed, and writes the intent; whoever watches the source makes the commit."""
 
     def __init__(
-        self, database: Database, definitions: WorkflowRegistry, forges: Sequence[ForgeSettings] = ()
+        self,
+        database: Database,
+        definitions: WorkflowRegistry,
+        forges: Sequence[ForgeSettings] = (),
+        packages: Collection[str] = (),
     ) -> None:
+        self._fitting = Fitting(database, definitions, packages)
         self._database = database
         self._forges = forges
         self._registry = definitions
@@ -73,6 +79,11 @@ class ProposalService:
         if checked.problems:
             raise InvalidDefinition(checked.problems)
         name = checked.name
+        assert checked.compiled is not None
+        async with self._database.read() as connection:
+            target = await _source_of(connection, name, source)
+            place = await _place_of(connection, target, name, path)
+        await self._fitting.require(target, place, text, checked.compiled)
         async with self._database.begin() as connection:
             target = await _source_of(connection, name, source)
             self._check_forge(target, pull_request)
@@ -117,6 +128,15 @@ class ProposalService:
             )
         version = await self._registry.resolve(f"{origin}/{name}")
         pin = version.pin
+        async with self._database.read() as connection:
+            known = {row["name"]: row for row in await sources.list_all(connection)}
+        text, form = (
+            await self._registry.content(pin.digest),
+            await self._registry.compiled(pin.compiled_digest),
+        )
+        await self._fitting.require(
+            _named(known, target_name), version.path, text, form, with_functions=False
+        )
         async with self._database.begin() as connection:
             known = {row["name"]: row for row in await sources.list_all(connection)}
             target = _named(known, target_name)
