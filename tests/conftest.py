@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.histories.seeds import SLICE, broken_once
 from tests.support.git import Repository
 
 # The order in which the folders begin, the longest files first: what is left to the end should be short, so that no
@@ -22,6 +23,15 @@ _TESTS = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the folders in order, and leave the tests of a file as they stand there."""
     items.sort(key=lambda item: _FIRST.index(item.path.relative_to(_TESTS).parts[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which random histories were played, also where the rest is quiet."""
+    reports = [each for some in terminalreporter.stats.values() for each in some]
+    if any(getattr(each, "nodeid", "").startswith("tests/histories/") for each in reports):
+        terminalreporter.write_line(
+            f"histories: seeds {SLICE[0]} to {SLICE[-1]}, and of those that broke a rule once {broken_once()}"
+        )
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -71,6 +71,7 @@ async def serve_api(settings: Settings, stop: asyncio.Event) -> None:
             secrets=secrets,
             webhook_window=settings.webhook_window,
             forges=settings.forges,
+            function_packages=settings.function_packages,
         )
         server = _Server(
             uvicorn.Config(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
 
 from engine.dsl.check_functions import (
     ACTIVITY,
-    PACKAGES,
     Functions,
     allowed_packages,
     check_functions,
@@ -17,24 +16,27 @@ from engine.dsl.check_functions import (
 from engine.dsl.checking import Checked
 from engine.dsl.definition_files import FUNCTIONS
 from engine.dsl.function_lock import FILES, check_lock
-from engine.errors import Misconfigured, Problem
+from engine.errors import Problem
 
 _MAX_FILE = 8 * 1024 * 1024
 
 
 def function_problems(
-    checked: Checked, text: bytes, path: str, source: str, shown: str
+    checked: Checked, text: bytes, path: str, source: str, shown: str, known: dict[str, Functions]
 ) -> tuple[str, list[Problem]]:
     """The folder that a definition's functions stand in, and what is wrong with its calls; "" and nothing without any.
 
-    A file that stands alone, with no such folder above it, is not judged: it may be on its way to one.
+    A file that stands alone, with no such folder above it, is not judged: it may be on its way to one. `known` keeps the
+    folders that were read.
     """
     if checked.compiled is None or ACTIVITY.encode() not in text:
         return "", []
     folder = _folder(path, source)
     if not folder:
         return "", []
-    return folder, check_functions(checked.compiled, text, shown, _functions(folder))
+    if folder not in known:
+        known[folder] = _functions(folder)
+    return folder, check_functions(checked.compiled, text, shown, known[folder])
 
 
 def lock_problems(folder: str) -> list[Problem]:
@@ -71,7 +73,6 @@ def _upwards(folder: str) -> Iterator[str]:
         folder = above
 
 
-@lru_cache(maxsize=16)
 def _functions(folder: str) -> Functions:
     paths = set()
     for place, _, names in os.walk(folder):
@@ -87,14 +88,7 @@ def _functions(folder: str) -> Functions:
         except OSError:
             return None  # it went while we looked
 
-    return Functions(frozenset(paths), names_in, _packages())
-
-
-def _packages() -> frozenset[str]:
-    try:
-        return allowed_packages(os.environ)
-    except ValueError as error:
-        raise Misconfigured(f"{PACKAGES}: {error}", hint='a list of names, as JSON: ["acme"]') from error
+    return Functions(frozenset(paths), names_in, allowed_packages(os.environ))
 
 
 def _read(path: str) -> bytes:

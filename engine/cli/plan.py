@@ -8,14 +8,16 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.pipelines import comment, pipeline
 from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.function_lock import REQUIREMENTS
 from engine.errors import InvalidInput
-from engine.planning.planner import make_plan
+from engine.planning.planner import make_plan, needed_around
 from engine.planning.plans import LEVELS, Plan, from_json
 from engine.planning.reports import FORMATS, MARKER, as_markdown
+from engine.planning.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from engine.sync.clone import Comparison
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         uncommitted = clone.uncommitted(commits, paths)
     plan = make_plan(
         comparison.base, comparison.head, comparison.files,
-        types=ActivityTypes.default(), names=comparison.names, problems=comparison.problems,
+        types=ActivityTypes.default(), surroundings=comparison.surroundings, problems=comparison.problems,
     )  # fmt: skip
     if args.server is not None and not plan.problems:
         plan = _on_server(args, comparison)
@@ -106,7 +108,7 @@ def _on_server(args: argparse.Namespace, comparison: Comparison) -> Plan:
     """The same plan, made by a server, with what it would meet there."""
     from engine.cli.client import Client
 
-    client = Client.from_environment(args.server)
+    client, types = Client.from_environment(args.server), ActivityTypes.default()
     asked = {
         "base": comparison.base,
         "head": comparison.head,
@@ -120,6 +122,9 @@ def _on_server(args: argparse.Namespace, comparison: Comparison) -> Plan:
             }
             for file in comparison.files
         ],
+        "sources": [
+            _source(needed_around(comparison.files, each, types)) for each in comparison.surroundings
+        ],
         "source": args.source,
     }
     if len(json.dumps(asked)) > _MAX_REQUEST:
@@ -128,6 +133,23 @@ def _on_server(args: argparse.Namespace, comparison: Comparison) -> Plan:
             hint="name some of them as PATH",
         )
     return replace(from_json(client.post("/plan", asked)), server=client.url)
+
+
+def _source(around: Surroundings) -> dict[str, Any]:
+    """What a server is told of a source at the head. Of `uv.lock` only that it is there."""
+    functions = around.functions
+    names = {} if functions is None else {path: functions.names(path) for path in sorted(functions.paths)}
+    return {
+        "folder": around.folder,
+        "others": {path: _text(text) or "" for path, text in around.others.items()},
+        "names": dict(around.names),
+        "modules": None
+        if functions is None
+        else {path: None if found is None else sorted(found) for path, found in names.items()},
+        "lock": {
+            name: (_text(text) or "") if name == REQUIREMENTS else "" for name, text in around.lock.items()
+        },
+    }
 
 
 def _text(content: bytes | None) -> str | None:

@@ -7,7 +7,6 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from engine.cli import shares
@@ -65,7 +64,8 @@ def inspect(paths: list[str], check_one: Check) -> Report:
     """Check every definition at `paths`; many of them on all processors."""
     places = list(_definitions(paths))
     files = [each for each in places if isinstance(each, _Found)]
-    looks = iter(shares.each(files, lambda found: _look(found, check_one)))
+    known: dict[str, Any] = {}
+    looks = iter(shares.each(files, lambda found: _look(found, check_one, known)))
     names = _Names()
     problems: list[Problem] = []
     looked: list[_Looked] = []
@@ -84,9 +84,11 @@ def inspect(paths: list[str], check_one: Check) -> Report:
     return Report(len(looked), problems)
 
 
-def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, Any]], list[str], str]:
+def _look(
+    found: _Found, check_one: Check, known: dict[str, Any]
+) -> tuple[bool, str, list[dict[str, Any]], list[str], str]:
     """Whether a file could be read, the workflow's name, the problems as JSON, the workflows that it starts, and the
-    folder of the functions that it calls."""
+    folder of the functions that it calls. `known` keeps the folders of functions that were read."""
     try:
         text = _read(found.path)
     except OSError as error:
@@ -98,7 +100,7 @@ def _look(found: _Found, check_one: Check) -> tuple[bool, str, list[dict[str, An
     if _CALLS_FUNCTIONS in text:
         from engine.cli.functions_beside import function_problems
 
-        functions, more = function_problems(checked, text, found.path, found.source, found.shown)
+        functions, more = function_problems(checked, text, found.path, found.source, found.shown, known)
         problems += more
     return True, checked.name, [fault.to_json() for fault in problems], starts, functions
 
@@ -171,6 +173,7 @@ class _Looked:
 
 def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:
     seen: set[str] = set()
+    callers: dict[str, list[_Found]] = {}
     for path in map(os.path.normpath, paths):
         if os.path.isdir(path):
             found = [_Found(file, path) for file in _inside(path)]
@@ -179,7 +182,9 @@ def _definitions(paths: list[str]) -> Iterator[_Found | Problem]:
         elif os.path.isfile(path):
             # A hook passes whatever changed; what is no definition is passed over.
             folder = _functions_around(path)
-            found = _callers(folder) if folder else [_Found(path, "")]
+            if folder and folder not in callers:
+                callers[folder] = _callers(folder)
+            found = callers[folder] if folder else [_Found(path, "")]
             found = [] if path.endswith(TEST_SUFFIXES) else found
         else:
             yield Problem(
@@ -212,7 +217,6 @@ def _functions_around(path: str) -> str:
     return above if os.path.basename(above) == FUNCTIONS else ""
 
 
-@lru_cache(maxsize=16)
 def _callers(folder: str) -> list[_Found]:
     """The definitions beside a folder `functions/` that call functions."""
     source = os.path.dirname(folder) or "."

@@ -15,7 +15,7 @@ from engine.dsl import codes, loader
 from engine.dsl.bundle import has_module
 from engine.dsl.loader import Path, shown
 from engine.dsl.structure import closest
-from engine.errors import Problem
+from engine.errors import Misconfigured, Problem
 
 ACTIVITY = "python_function"
 PACKAGES = "PINFLOW_FUNCTION_PACKAGES"
@@ -99,10 +99,13 @@ def names_of(source: bytes) -> frozenset[str] | None:
 
 
 def allowed_packages(environment: Mapping[str, str]) -> frozenset[str]:
-    """The packages of the setting, for those who read no other. Raises `ValueError` if it is no list of names."""
-    found = json.loads(environment.get(PACKAGES) or "[]")
+    """The packages of the setting, for those who read no other. Raises `Misconfigured` if it is no list of names."""
+    try:
+        found = json.loads(environment.get(PACKAGES) or "[]")
+    except ValueError:
+        found = None
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise ValueError(f"{PACKAGES} is a list of names, as JSON")
+        raise Misconfigured(f"{PACKAGES} is no list of names, as JSON", hint='such as ["acme"]')
     return frozenset(found)
 
 

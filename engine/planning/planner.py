@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from engine.dsl import codes, loader
 from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.calls import Definition
 from engine.dsl.checking import check
 from engine.dsl.loader import Document
 from engine.errors import Problem
@@ -16,10 +17,9 @@ from engine.planning.effects import effects
 from engine.planning.meaning import Meaning, meaning
 from engine.planning.plans import LEVELS, Change, DefinitionPlan, Plan
 from engine.planning.risks import RULES_BY_CODE, classify
+from engine.planning.surroundings import Surroundings, narrowed, problems_around
 
 _EMPTY = b"{}"
-_Name: TypeAlias = tuple[str, str]
-"""The folder of a source, and the name of a definition in it."""
 _ORDER = ("invalid", "retired", "changed", "added", "moved", "rewritten")
 
 
@@ -53,44 +53,79 @@ def make_plan(
     *,
     types: ActivityTypes,
     names: Mapping[tuple[str, str], str] | None = None,
+    surroundings: Sequence[Surroundings] = (),
     problems: Sequence[Problem] = (),
 ) -> Plan:
     """The plan of `files`, which may leave out what is the same at both ends.
 
-    `names` are those of definitions that do not change (the source's folder and the name), with the path of each: a name
-    stands once in a source. `problems` are those that were found on the way here.
+    `surroundings` are the sources at the head, where they are known: what changes must fit to them. `names` are those of
+    definitions that do not change (the source's folder and the name), with the path of each, where no more is known: a
+    name stands once in a source. `problems` are those that were found on the way here.
     """
     found = list(problems)
-    old: dict[_Name, _Side] = {}
-    new: dict[_Name, _Side] = {}
-    invalid: dict[_Name, DefinitionPlan] = {}
-    for file in sorted(files, key=lambda each: each.path):
+    plans: list[DefinitionPlan] = []
+    known = {each.folder: each for each in surroundings}
+    # A source without a file that differs may have functions that do.
+    for folder in sorted({file.folder for file in files} | known.keys()):
+        theirs = {name: path for (place, name), path in (names or {}).items() if place == folder}
+        around = known.get(folder) or Surroundings(folder, names=theirs)
+        mine = sorted((file for file in files if file.folder == folder), key=lambda each: each.path)
+        planned, more = _source(mine, around, types, whole=folder in known)
+        plans += planned
+        found += more
+    plans.sort(key=lambda each: (LEVELS.index(each.level), _ORDER.index(each.change), each.name, each.path))
+    return Plan(base, head, tuple(plans), tuple(found))
+
+
+def _source(
+    files: Sequence[FileChange], around: Surroundings, types: ActivityTypes, *, whole: bool
+) -> tuple[list[DefinitionPlan], list[Problem]]:
+    """What becomes of the definitions of one source, and its problems; the `whole` of it, or what is given of it."""
+    found: list[Problem] = []
+    old: dict[str, _Side] = {}
+    new: dict[str, _Side] = {}
+    forms: list[Definition] = []
+    invalid: dict[str, DefinitionPlan] = {}
+    for file in files:
         before = _side(file.path, file.old)
         if before is not None and before.meaning.name:
-            old.setdefault((file.folder, before.meaning.name), before)
+            old.setdefault(before.meaning.name, before)
         if file.new is None:
             continue
         checked = check(file.new, file.path, types)
         found += checked.problems
-        if checked.problems:
+        if checked.compiled is None:
             name = checked.name or (before.meaning.name if before else "")
-            invalid[file.folder, name or file.path] = DefinitionPlan(name, "invalid", file.path)
+            invalid[name or file.path] = DefinitionPlan(name, "invalid", file.path)
             continue
         after = _side(file.path, file.new)
         assert after is not None
-        known = (file.folder, after.meaning.name)
-        if (
-            twice := _twice(after, new[known].path if known in new else (names or {}).get(known))
-        ) is not None:
+        name = after.meaning.name
+        if (twice := _twice(after, new[name].path if name in new else around.names.get(name))) is not None:
             found.append(twice)
-        new.setdefault(known, after)
+        new.setdefault(name, after)
+        forms.append(Definition(checked.compiled, file.path, file.new))
+    if whole:
+        found += problems_around(forms, invalid, old.keys() - new.keys() - invalid.keys(), around, types)
     functions = {file.path: file.functions for file in files if file.functions}
     plans = [*invalid.values()]
-    for known in sorted({*old, *new} - {*invalid}):
-        planned = _definition(known[1], old.get(known), new.get(known), functions)
+    for name in sorted({*old, *new} - {*invalid}):
+        planned = _definition(name, old.get(name), new.get(name), functions)
         plans += [planned] if planned else []
-    plans.sort(key=lambda each: (LEVELS.index(each.level), _ORDER.index(each.change), each.name, each.path))
-    return Plan(base, head, tuple(plans), tuple(found))
+    return plans, found
+
+
+def needed_around(files: Sequence[FileChange], around: Surroundings, types: ActivityTypes) -> Surroundings:
+    """As much of a source at the head as the plan of `files` needs: what a server has to be told of it."""
+    mine = [file for file in files if file.folder == around.folder]
+    sides = [_side(file.path, file.old) for file in mine]
+    old = {side.meaning.name for side in sides if side is not None}
+    forms = [
+        Definition(compiled, file.path, file.new)
+        for file in mine
+        if file.new is not None and (compiled := check(file.new, file.path, types).compiled) is not None
+    ]
+    return narrowed(forms, old - {each.name for each in forms}, around, types)
 
 
 def plan_definition(name: str, path: str, old: bytes | None, new: bytes | None) -> DefinitionPlan | None:

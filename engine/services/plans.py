@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from engine.core.contracts import Json
@@ -23,6 +23,7 @@ from engine.planning.recorded import (
     RecordedTask,
     RecordedVote,
 )
+from engine.planning.surroundings import Surroundings
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.storage import impact, registry
 from engine.storage.database import Database
@@ -42,7 +43,11 @@ _REPLAYED = ("changed", "moved")
 class PlanService:
     """Plans against what is live. Reads only, and calls nothing."""
 
-    def __init__(self, database: Database, definitions: WorkflowRegistry) -> None:
+    def __init__(
+        self, database: Database, definitions: WorkflowRegistry, packages: Collection[str] = ()
+    ) -> None:
+        self.packages = frozenset(packages)
+        """Installed packages whose functions the operator allows."""
         self._database = database
         self._registry = definitions
         self._types = ActivityTypes.default()
@@ -55,16 +60,19 @@ class PlanService:
         files: Sequence[FileChange],
         *,
         names: Mapping[tuple[str, str], str],
+        surroundings: Sequence[Surroundings] = (),
         server: str = "",
         source: str = "",
         runs: int = RUNS,
     ) -> Plan:
-        """The plan of `files`, the same as offline, with what it would meet here.
+        """The plan of `files`, the same as offline, with what it would meet here. `surroundings` as of `make_plan`.
 
         A `head` with problems meets nothing: it would be refused.  `source` keeps other sources out of the answer.
         """
         async with self._gate:
-            made = await asyncio.to_thread(make_plan, base, head, files, types=self._types, names=names)
+            made = await asyncio.to_thread(
+                make_plan, base, head, files, types=self._types, names=names, surroundings=surroundings
+            )
             if made.problems:
                 return replace(made, server=server)
             return replace(await self._with_live(made, files, source, runs), server=server)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from engine import faults
@@ -15,13 +15,14 @@ from engine.dsl import loader
 from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.checking import check
 from engine.dsl.compiler import digest
-from engine.dsl.definition_files import is_definition
+from engine.dsl.definition_files import FUNCTIONS, is_definition
 from engine.errors import Conflict, InputProblem, InvalidDefinition, InvalidInput, NotFound
 from engine.forge.places import place_of
 from engine.registry import publish
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services import cursors
 from engine.services.callers import Caller
+from engine.services.fitting import Fitting
 from engine.services.ids import new_id
 from engine.settings import ForgeSettings
 from engine.storage import audit, blobs, proposals, registry, sources
@@ -41,8 +42,13 @@ class ProposalService:
     """Checks what is proposed, and writes the intent; whoever watches the source makes the commit."""
 
     def __init__(
-        self, database: Database, definitions: WorkflowRegistry, forges: Sequence[ForgeSettings] = ()
+        self,
+        database: Database,
+        definitions: WorkflowRegistry,
+        forges: Sequence[ForgeSettings] = (),
+        packages: Collection[str] = (),
     ) -> None:
+        self._fitting = Fitting(database, definitions, packages)
         self._database = database
         self._forges = forges
         self._registry = definitions
@@ -73,6 +79,11 @@ class ProposalService:
         if checked.problems:
             raise InvalidDefinition(checked.problems)
         name = checked.name
+        assert checked.compiled is not None
+        async with self._database.read() as connection:
+            target = await _source_of(connection, name, source)
+            place = await _place_of(connection, target, name, path)
+        await self._fitting.require(target, place, text, checked.compiled)
         async with self._database.begin() as connection:
             target = await _source_of(connection, name, source)
             self._check_forge(target, pull_request)
@@ -117,6 +128,15 @@ class ProposalService:
             )
         version = await self._registry.resolve(f"{origin}/{name}")
         pin = version.pin
+        async with self._database.read() as connection:
+            known = {row["name"]: row for row in await sources.list_all(connection)}
+        text, form = (
+            await self._registry.content(pin.digest),
+            await self._registry.compiled(pin.compiled_digest),
+        )
+        await self._fitting.require(
+            _named(known, target_name), version.path, text, form, with_functions=False
+        )
         async with self._database.begin() as connection:
             known = {row["name"]: row for row in await sources.list_all(connection)}
             target = _named(known, target_name)
@@ -263,7 +283,7 @@ async def _place_of(connection: Connection, target: Record, name: str, path: str
     having = [
         row for row in await registry.definitions(connection, name, target["name"]) if row["live_version_id"]
     ]
-    if path and (not _PATH.fullmatch(path) or not is_definition(path)):
+    if path and not may_stand_at(path):
         raise InvalidInput(
             f"a definition cannot stand at {loader.shown(path)}",
             [InputProblem("/path", "is no plain path of a .yaml or .yml file below the source's folder")],
@@ -287,6 +307,16 @@ async def _check_free(connection: Connection, target: Record, name: str, place: 
     for row in await registry.live_touched(connection, target["id"], paths=[place], names=[]):
         if row["name"] != name:
             raise Conflict(f"{place} holds the workflow {row['name']}", hint="give another path")
+
+
+def may_stand_at(path: str) -> bool:
+    """Whether a proposal may name the path, from the source's folder: plain words, and a place of definitions.
+
+    `Functions/` is none either: on some machines it is the same folder.
+    """
+    head, _, rest = path.partition("/")
+    beside = not rest or head.casefold() != FUNCTIONS
+    return beside and _PATH.fullmatch(path) is not None and is_definition(path)
 
 
 def _moved(path: str, origin: str, target: str) -> str:

@@ -42,6 +42,7 @@ class WorkflowService:
         secrets: Secrets | None = None,
         webhook_window: float = 300.0,
         forges: Sequence[ForgeSettings] = (),
+        function_packages: Sequence[str] = (),
     ) -> None:
         dispatcher = Dispatcher(database, executor, callback_base=callback_base)
         self.registry = WorkflowRegistry(database)
@@ -59,8 +60,8 @@ class WorkflowService:
         self.approvals = ApprovalService(database, executor, dispatcher)
         self.audit = AuditService(database, self.registry)
         self.sources = SourceService(database)
-        self.plans = PlanService(database, self.registry)
-        self.proposals = ProposalService(database, self.registry, forges)
+        self.plans = PlanService(database, self.registry, function_packages)
+        self.proposals = ProposalService(database, self.registry, forges, function_packages)
         self.forges = ForgeService(database, forges, tally=self.tally, window=webhook_window)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

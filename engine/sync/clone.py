@@ -13,12 +13,16 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
+from engine.dsl.check_functions import Functions, allowed_packages, names_of
 from engine.dsl.definition_files import is_definition
+from engine.dsl.function_lock import FILES as LOCK_FILES
 from engine.errors import InvalidInput, Misconfigured, NotFound, Problem, SourceError
 from engine.planning.planner import FileChange
+from engine.planning.surroundings import Surroundings
 from engine.registry.refs import ambiguous_ref
 from engine.sync import git_said
 from engine.sync.git_objects import CommitObject, Difference, Entry, TreeTooLarge
@@ -56,8 +60,7 @@ class Comparison:
     base: str
     head: str
     files: tuple[FileChange, ...]
-    names: dict[tuple[str, str], str]
-    """Folder and name of definitions that stay as they are, with the path of each."""
+    surroundings: tuple[Surroundings, ...]
     problems: tuple[Problem, ...]
 
 
@@ -97,7 +100,7 @@ class Clone:
     def compare(self, commits: Range, paths: Sequence[str]) -> Comparison:
         """What differs below `paths`: folders of a source each, or single definitions, from the current folder."""
         files: dict[str, FileChange] = {}
-        names: dict[tuple[str, str], str] = {}
+        surroundings: list[Surroundings] = []
         problems: list[Problem] = []
         with self._reader() as reader:
             base, head = reader.commit(commits.base), reader.commit(commits.head)
@@ -108,8 +111,10 @@ class Clone:
                     elif isinstance(found, FileChange):
                         files.setdefault(found.path, found)
                     else:
-                        names.setdefault(*found)
-        return Comparison(commits.base, commits.head, tuple(files.values()), names, tuple(problems))
+                        surroundings.append(found)
+        return Comparison(
+            commits.base, commits.head, tuple(files.values()), tuple(surroundings), tuple(problems)
+        )
 
     def uncommitted(self, commits: Range, paths: Sequence[str]) -> list[str]:
         """Definitions below `paths` whose file is another than in the head, if the head is what is checked out.
@@ -264,13 +269,13 @@ def _is_blob(file: Path, sha: str) -> bool:
     return any(make(b"blob %d\0" % len(text) + text).hexdigest() == sha for text in texts)
 
 
-_Found: TypeAlias = FileChange | Problem | tuple[tuple[str, str], str]
+_Found: TypeAlias = FileChange | Problem | Surroundings
 
 
 def _compare(
     reader: Reader, base: CommitObject, head: CommitObject, place: str, prefix: str
 ) -> Iterator[_Found]:
-    """Files that differ, problems, and names of definitions that stay as they are, with the path of each."""
+    """Files that differ, problems, and what stays as it is beside them, unless a file alone is asked for."""
     was, now = reader.folder(base, place), reader.folder(head, place)
     if (was is None or not was.is_tree) and (now is None or not now.is_tree):
         if was is None and now is None:
@@ -314,13 +319,41 @@ def _below(
     rest = [path for path in here if path not in changes.files and (not only or path == join(folder, only))]
     if not touched and not functions:
         return
+    others: dict[str, bytes] = {}
     for path, text in zip(rest, _texts(reader, [here[path].sha for path in rest]), strict=True):
         if text is None:
             continue
         if functions and _USES_FUNCTIONS in text:
             yield FileChange(path, text, text, functions, source)
-        elif found := _NAME.search(text):
-            yield (source, found[1].decode()), path
+        else:
+            others[path] = text
+    if not only:
+        asked = bool(functions) or any(_USES_FUNCTIONS in (text or b"") for text in news)
+        yield _surroundings(reader, listing, folder, others, asked=asked)
+
+
+def _surroundings(
+    reader: Reader, listing: Difference, folder: str, others: dict[str, bytes], *, asked: bool
+) -> Surroundings:
+    """The source at the head; with its functions if they are `asked` for."""
+    names = {found[1].decode(): path for path, text in others.items() if (found := _NAME.search(text))}
+    if not asked:
+        return Surroundings(folder, others, names)
+    files = {
+        path.removeprefix(f"{FUNCTIONS}/"): now.sha
+        for path, (_, now) in listing.items()
+        if now and now.is_file and _of_functions(path)
+    }
+    wanted = [path for path in files if path.endswith(".py") or path in LOCK_FILES]
+    contents = dict(zip(wanted, _texts(reader, [files[path] for path in wanted]), strict=True))
+
+    @cache
+    def names_in(path: str) -> frozenset[str] | None:
+        return names_of(contents.get(path) or b"")
+
+    lock = {path: contents[path] or b"" for path in wanted if path in LOCK_FILES}
+    functions = Functions(frozenset(files), names_in, allowed_packages(os.environ))
+    return Surroundings(folder, others, names, functions, join(folder, FUNCTIONS), lock)
 
 
 def _tree(entry: Entry | None) -> str:

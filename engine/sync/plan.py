@@ -189,6 +189,7 @@ def decide(
         if user.name not in names
         and user.name not in retires
         and user.name not in keeps
+        and user.path not in bad
         and user.bundle_digest != bundle_digest
     ]
     added = len(names - {each.name for each in live})

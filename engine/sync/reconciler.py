@@ -468,7 +468,7 @@ class Reconciler:
             plan.join(self._folder, plan.FUNCTIONS),
             files,
             [each for each in users if each.bundle_digest != found.bundle.digest],
-            paths,
+            {*paths, *(each.file for each in found.changes.problems)},
         )
         assert isinstance(self.source, SourceSettings)
         guard = plan.Guard(

@@ -19,15 +19,10 @@ import structlog
 from engine.storage.database import Database
 from engine.sync.checker import Checker
 from tests.histories.play import Play
+from tests.histories.seeds import BROKEN, broken_once
 from tests.support.postgres import running_postgres
 
 _TOLD_EVERY = 50
-BROKEN = Path(__file__).with_name("broken_once.txt")
-
-
-def broken_once() -> list[int]:
-    """Seeds that once broke a rule."""
-    return [int(line) for line in BROKEN.read_text("utf-8").split()] if BROKEN.exists() else []
 
 
 async def sweep(first: int, count: int) -> int:

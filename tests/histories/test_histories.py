@@ -10,10 +10,8 @@ import pytest_asyncio
 
 from engine.storage.database import Database
 from engine.sync.checker import Checker
-from tests.histories.__main__ import broken_once
 from tests.histories.play import Play
-
-_SLICE = range(25)
+from tests.histories.seeds import SLICE, broken_once
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -23,7 +21,7 @@ async def checker() -> AsyncIterator[Checker]:
     await made.aclose()
 
 
-@pytest.mark.parametrize("seed", sorted({*_SLICE, *broken_once()}))
+@pytest.mark.parametrize("seed", sorted({*SLICE, *broken_once()}))
 async def test_the_registry_equals_the_model(
     seed: int, database: Database, database_url: str, checker: Checker, tmp_path: Path
 ) -> None:

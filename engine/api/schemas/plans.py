@@ -23,6 +23,21 @@ class FileAtBothEnds(Body):
     """The folder of the source, where files of several are planned: in each of them a name stands once."""
 
 
+class SourceAtHead(Body):
+    """What a source holds at the head beside the files that differ: what changes must fit to it."""
+
+    folder: Annotated[str, StringConstraints(max_length=1000)] = ""
+    others: dict[str, str] = Field(default_factory=dict, max_length=20_000)
+    """Texts by path: of what starts a changed definition or is started by one, at least."""
+    names: dict[str, str] = Field(default_factory=dict, max_length=20_000)
+    """Names of definitions that do not change, with the path of each: those of `others`, and any more."""
+    modules: dict[str, list[str] | None] | None = Field(default=None, max_length=2000)
+    """Files of `functions/` by path, with the names that each module has; null for those that are not to be judged.
+    Without it nothing is said of functions."""
+    lock: dict[str, str] = Field(default_factory=dict, max_length=3)
+    """Texts of `requirements.txt`, `uv.lock` and `pyproject.toml` in `functions/`; of the last two any will do."""
+
+
 class PlanRequest(Body):
     """What to plan. Files that are the same at both ends may be left out."""
 
@@ -31,7 +46,10 @@ class PlanRequest(Body):
     head: Name = "head"
     files: list[FileAtBothEnds] = Field(max_length=2000)
     names: dict[str, str] = Field(default_factory=dict, max_length=20_000)
-    """Names of definitions that do not change, with the path of each: a name stands once."""
+    """Names of definitions that do not change, with the path of each: a name stands once. For those who send no
+    `sources`."""
+    sources: list[SourceAtHead] = Field(default_factory=list, max_length=100)
+    """The sources at the head, to see whether what changes fits: without them each file is checked alone."""
     source: Annotated[str, StringConstraints(max_length=100)] = ""
     """The source that is planned; all that have the name, if it is empty."""
     runs: int = Field(default=20, ge=0, le=100, strict=True)

@@ -264,6 +264,52 @@ async def test_the_command_and_the_api_give_the_same_plan(
     assert len(from_command.definitions[0].live[0].differ) == 1
 
 
+async def test_what_changes_is_checked_against_what_stays(live: Api) -> None:
+    parent = "name: parent\ntasks: [{id: c, type: workflow, workflow: release, inputs: {loud: true}}]\n"
+    calls = "name: calls\ntasks: [{id: f, activity_type: python_function, config: {function: 'm:f'}}]\n"
+    source = {
+        "folder": "workflows",
+        "others": {"workflows/parent.yaml": parent},
+        "names": {"parent": "workflows/parent.yaml", "far": "workflows/far.yaml"},
+        "modules": {"m.py": ["g"]},
+        "lock": {"requirements.txt": "httpx\n"},
+    }
+    files = [
+        {"path": "workflows/release.yaml", "old": RELEASE, "new": None, "folder": "workflows"},
+        {"path": "workflows/calls.yaml", "old": None, "new": calls, "folder": "workflows"},
+        {"path": "workflows/far2.yaml", "old": None, "new": parent.replace("parent", "far2").replace(" release", " far"), "folder": "workflows"},
+    ]  # fmt: skip
+    reply = await live.call("POST", "/plan", {"files": files, "sources": [source]}, by="viewer")
+    assert reply.status_code == 200, reply.text
+    found = [(each["file"], each["line"], each["code"]) for each in reply.json()["problems"]]
+    assert found == [
+        ("workflows/functions/requirements.txt", 1, "FUNCTION_LOCK"),
+        ("workflows/calls.yaml", 2, "FUNCTION"),
+        ("workflows/parent.yaml", 2, "CALL"),
+    ]
+
+
+async def test_the_command_sends_what_the_server_needs_to_say_the_same(
+    live: Api,
+    served: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clone = Repository(tmp_path / "clone")
+    parent = "name: parent\ntasks:\n  - {id: c, type: workflow, workflow: release}\n"
+    calls = "  - {id: f, activity_type: python_function, config: {function: 'm:f'}}\n"
+    files = {"workflows/release.yaml": RELEASE, "workflows/functions/m.py": "def f(): ...\n"}
+    base = clone.commit({**files})
+    head = clone.commit({"workflows/parent.yaml": parent + calls})
+    monkeypatch.chdir(clone.path)
+    monkeypatch.setenv("PINFLOW_TOKEN", live.tokens["viewer"])
+    asked = ["plan", f"{base}..{head}", "--format", "json", "--server", served]
+    assert await asyncio.to_thread(pinflow, asked) == 0, capsys.readouterr()
+    plan = from_json(json.loads(capsys.readouterr().out))
+    assert (plan.server, [each.name for each in plan.definitions]) == (served, ["parent"])
+
+
 async def test_the_pipelines_of_the_forges_give_the_same_plan(live: Api, served: str, tmp_path: Path) -> None:
     loud = await ran(live, loud=True)
     clone = Repository(tmp_path / "clone")

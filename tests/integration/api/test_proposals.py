@@ -247,6 +247,30 @@ async def test_a_direct_promotion_is_live_after_the_next_pass(sources: Sources) 
     assert "nothing to promote" in answer["detail"]
 
 
+async def test_what_would_not_fit_to_what_is_live_is_not_proposed(sources: Sources) -> None:
+    calling = "name: caller\ntasks:\n  - {id: c, type: workflow, workflow: nobody}\n"
+    said = await sources.post("/workflows", {"definition": calling, "source": "staging"}, status=422)
+    told = [(each["file"], each["line"], each["code"]) for each in said["problems"]]
+    assert told == [("flows/caller.yaml", 3, "CALL")]
+    said = await sources.post(
+        "/workflows", {"definition": flow("caller", function="m:f"), "source": "staging"}, status=422
+    )
+    told = [(each["file"], each["line"], each["code"]) for each in said["problems"]]
+    assert told == [("flows/caller.yaml", 4, "FUNCTION")]
+    assert await sources.api.rows("SELECT id FROM proposals") == []
+
+
+async def test_a_workflow_is_not_promoted_without_its_child(sources: Sources) -> None:
+    sources.repository.git("checkout", "-q", "staging")
+    calling = "name: release\ntasks:\n  - {id: c, type: workflow, workflow: fresh}\n"
+    sources.repository.commit({"flows/release.yaml": calling, "flows/fresh.yaml": flow("fresh")})
+    sources.repository.git("checkout", "-q", "--detach")
+    await sources.sync()
+    asked = {"from_source": "staging", "to_source": "production"}
+    said = await sources.post("/workflows/release/promote", asked, status=422)
+    assert [(each["line"], each["code"]) for each in said["problems"]] == [(3, "CALL")]
+
+
 async def test_functions_are_promoted_only_if_that_is_said(sources: Sources) -> None:
     sources.repository.git("checkout", "-q", "staging")
     sources.repository.commit(

@@ -160,6 +160,25 @@ async def test_a_kept_version_keeps_its_functions(isolated: Syncing, git_repo: R
     assert await shas(isolated) == {"a": first, "b": second}
 
 
+async def test_a_definition_that_became_a_link_keeps_its_functions(
+    isolated: Syncing, git_repo: Repository
+) -> None:
+    first = git_repo.commit(
+        {
+            "workflows/a.yaml": flow("a", function="lib:run"),
+            "workflows/functions/lib.py": "def run(): return 1\n",
+        }
+    )
+    await isolated.sync()
+    (git_repo.path / "workflows/a.yaml").unlink()
+    (git_repo.path / "workflows/a.yaml").symlink_to("/etc/passwd")
+    for functions in ("def run(): return 2\n", "def walk(): return 3\n"):
+        tip = git_repo.commit({"workflows/functions/lib.py": functions})
+        assert (await isolated.sync()).reason == "FilesKept"
+        assert await isolated.problems(tip) == [("workflows/a.yaml", 0, "SYMLINK")]
+        assert await shas(isolated) == {"a": first}
+
+
 async def test_a_link_among_the_functions_rejects_the_commit(isolated: Syncing, git_repo: Repository) -> None:
     git_repo.commit({"workflows/a.yaml": flow("a"), "workflows/functions/lib.py": "x = 1\n"})
     await isolated.sync()

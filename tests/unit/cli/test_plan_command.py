@@ -329,3 +329,82 @@ def test_a_plan_imports_neither_temporal_nor_a_database(repository: Repository) 
         [sys.executable, "-c", seen], cwd=repository.path, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# --- what the definitions of a source say of each other --------------------------------------------------------------
+
+CHILD = "name: child\ninputs: {required: [n], properties: {n: {type: integer}}}\ntasks: [{id: a, type: set, values: {x: 1}}]\n"
+PARENT = "name: parent\ntasks: [{id: c, type: workflow, workflow: child, inputs: {n: 1}}]\n"
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The problems of a plan of the last commit, which are those of `pinflow validate`."""
+    code, said = plan(capsys, "HEAD~1..HEAD", "--format", "json")
+    assert code == 1
+    found = [
+        f"{each['file']}:{each['line']}:{each['column']}: {each['code']}"
+        for each in json.loads(said)["problems"]
+    ]
+    assert run(["validate"]) == 1
+    validated = capsys.readouterr().out.splitlines()[:-1]
+    assert [line.split(" ")[0] + " " + line.split(" ")[1] for line in validated] == found
+    return found
+
+
+def test_a_child_that_is_not_there_is_a_problem(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.commit({"workflows/parent.yaml": PARENT})
+    assert refused(capsys) == ["workflows/parent.yaml:2:43: CALL"]
+
+
+def test_a_child_that_goes_or_changes_is_told_in_the_caller_that_stays(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.commit({"workflows/parent.yaml": PARENT, "workflows/child.yaml": CHILD})
+    repository.commit({"workflows/child.yaml": CHILD.replace("integer", "string")})
+    assert refused(capsys) == ["workflows/parent.yaml:2:62: CALL"]
+    repository.commit({"workflows/child.yaml": CHILD})
+    repository.commit({"workflows/child.yaml": None})
+    assert refused(capsys) == ["workflows/parent.yaml:2:43: CALL"]
+
+
+def test_a_circle_through_definitions_that_stay_is_a_problem(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def calling(name: str, child: str) -> str:
+        return f"name: {name}\ntasks: [{{id: c, type: workflow, workflow: {child}}}]\n"
+
+    repository.commit({"workflows/b.yaml": calling("b", "one"), "workflows/a.yaml": calling("a", "b")})
+    repository.commit({"workflows/one.yaml": calling("one", "a")})
+    assert refused(capsys) == ["workflows/a.yaml:2:43: CALL_CYCLE"]
+
+
+def test_a_function_that_goes_is_told_in_the_definition_that_stays(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"workflows/calls.yaml": CALLS, "workflows/functions/m.py": "def f(): ...\n"}
+    repository.commit({**files})
+    repository.commit({"workflows/functions/m.py": "def g(): ...\n"})
+    assert refused(capsys) == ["workflows/calls.yaml:2:68: FUNCTION"]
+    repository.commit({"workflows/functions/m.py": None})
+    assert refused(capsys) == ["workflows/calls.yaml:2:68: FUNCTION"]
+
+
+def test_a_lock_that_is_none_is_told_at_its_line(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.commit({"workflows/calls.yaml": CALLS, "workflows/functions/m.py": "def f(): ...\n"})
+    repository.commit({"workflows/functions/requirements.txt": "# ours\nhttpx\n"})
+    assert refused(capsys) == ["workflows/functions/requirements.txt:2:1: FUNCTION_LOCK"]
+
+
+def test_a_name_may_stand_in_two_sources(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    repository.commit({"staging/one.yaml": ONE, "production/one.yaml": ONE})
+    repository.commit({"staging/one.yaml": ONE.replace("x: 1", "x: 2")})
+    code, said = plan(capsys, "HEAD~2..HEAD", "staging", "production", "--format", "json")
+    assert code == 0
+    assert [each["path"] for each in json.loads(said)["definitions"]] == [
+        "production/one.yaml",
+        "staging/one.yaml",
+    ]

@@ -47,9 +47,6 @@ def test_a_source_without_the_folder_has_no_functions(
     assert run(["validate", str(tmp_path)]) == 1
     assert "FUNCTION there is no module `deploys` in `functions/`" in capsys.readouterr().out
     monkeypatch.setenv("PINFLOW_FUNCTION_PACKAGES", '["deploys"]')
-    from engine.cli import functions_beside
-
-    functions_beside._functions.cache_clear()
     assert run(["validate", str(tmp_path)]) == 0
 
 

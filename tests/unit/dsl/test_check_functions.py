@@ -13,6 +13,7 @@ from engine.dsl.check_functions import (
     names_of,
 )
 from engine.dsl.checking import check
+from engine.errors import Misconfigured
 
 FILES = {
     "deploys.py": b"import os as system\ndef apply(): ...\nif True:\n    undo = apply\n",
@@ -95,5 +96,6 @@ def test_a_module_that_is_too_large_or_too_deep_is_not_judged() -> None:
 def test_allowed_packages_are_a_list_of_names() -> None:
     assert allowed_packages({}) == allowed_packages({"PINFLOW_FUNCTION_PACKAGES": ""}) == frozenset()
     assert allowed_packages({"PINFLOW_FUNCTION_PACKAGES": '["acme"]'}) == {"acme"}
-    with pytest.raises(ValueError, match="list of names"):
-        allowed_packages({"PINFLOW_FUNCTION_PACKAGES": '"acme"'})
+    for wrong in ('"acme"', "acme", "[1]"):
+        with pytest.raises(Misconfigured, match="PINFLOW_FUNCTION_PACKAGES is no list of names"):
+            allowed_packages({"PINFLOW_FUNCTION_PACKAGES": wrong})

@@ -239,3 +239,16 @@ def test_the_line_of_a_name() -> None:
     assert name_line(b"# c\n\nname: x\n") == 3
     assert name_line(b"tasks:\n  - name: x\n") == 1
     assert name_line(None) == 1
+
+
+def test_what_keeps_a_lost_definition_is_named_the_same_in_whatever_order_the_files_come() -> None:
+    bad = [
+        CheckedFile(content("", path), (Problem("YAML", "cannot be read", path),))
+        for path in ("z.yaml", "a.yaml")
+    ]
+    decisions = [
+        judge(files, {"lost.yaml"}, [live("lost"), live("other")], isolated=True)
+        for files in (bad, bad[::-1])
+    ]
+    assert decisions[0].problems == decisions[1].problems
+    assert "a.yaml has a problem and may define it" in str(decisions[0].problems[1])
