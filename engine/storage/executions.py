@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
+    case,
     exists,
     func,
     literal,
@@ -27,6 +28,7 @@ from engine.storage.models import (
     Blob,
     IdempotencyKey,
     Revision,
+    Slot,
     Source,
     TaskState,
     WorkflowExecution,
@@ -182,7 +184,11 @@ _WAITS = or_(
     exists().where(and_(ApprovalRequest.execution_id == E.id, ApprovalRequest.status == "PENDING")),
     exists().where(and_(TaskState.execution_id == E.id, TaskState.status == "WAITING")),
 )
-"""An open run of which a task is known to wait: RUNNING in the row, WAITING for the reader."""
+_QUEUED = exists().where(and_(Slot.execution_id == E.id, Slot.task == "", Slot.held_since.is_(None)))
+_SHOWN_STATUS = case(
+    (E.status != "RUNNING", E.status), (_QUEUED, "QUEUED"), (_WAITS, "WAITING"), else_=E.status
+)
+"""A row says RUNNING from the start on; readers are told of a run without a slot, and of one whose task waits."""
 
 # Who signed the commit that brought the run's version, if its source asked for signatures.
 _SIGNER = func.coalesce(
@@ -204,8 +210,7 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.digest,
     _SIGNER,
     E.title,
-    E.status,
-    and_(E.status == "RUNNING", _WAITS).label("waits"),
+    _SHOWN_STATUS.label("status"),
     E.started_by,
     E.created_at,
     E.started_at,
@@ -230,8 +235,8 @@ async def lock(connection: AsyncConnection, execution_id: str) -> Record | None:
 
 
 async def status_of(connection: AsyncConnection, execution_id: str) -> str | None:
-    """The status in a run's row, None if there is no such run."""
-    return (await connection.execute(select(E.status).where(E.id == execution_id))).scalar_one_or_none()
+    """The status of a run as readers see it, None if there is no such run."""
+    return (await connection.execute(select(_SHOWN_STATUS).where(E.id == execution_id))).scalar_one_or_none()
 
 
 def _commit(prefix: str) -> ColumnElement[bool]:
@@ -242,10 +247,12 @@ def _commit(prefix: str) -> ColumnElement[bool]:
 
 
 def _status(status: str) -> ColumnElement[bool]:
+    if status == "QUEUED":
+        return or_(E.status == "QUEUED", and_(E.status == "RUNNING", _QUEUED))
     if status == "WAITING":
-        return or_(E.status == "WAITING", and_(E.status == "RUNNING", _WAITS))
+        return or_(E.status == "WAITING", and_(E.status == "RUNNING", ~_QUEUED, _WAITS))
     if status == "RUNNING":
-        return and_(E.status == "RUNNING", ~_WAITS)
+        return and_(E.status == "RUNNING", ~_QUEUED, ~_WAITS)
     return E.status == status
 
 
@@ -302,8 +309,9 @@ async def of_commit(connection: AsyncConnection, commit_sha: str, *, count: int)
 
 
 async def count_open(connection: AsyncConnection) -> dict[str, int]:
-    """How many runs are open, by the status in their row."""
-    rows = await connection.execute(
-        select(E.status, func.count()).where(E.status.in_(OPEN)).group_by(E.status)
-    )
+    """How many runs are open, by the status in their row, those without a slot apart."""
+    queued = and_(Slot.execution_id == E.id, Slot.task == "", Slot.held_since.is_(None))
+    status = case((and_(E.status == "RUNNING", Slot.execution_id.is_not(None)), "QUEUED"), else_=E.status)
+    query = select(status, func.count()).select_from(E).outerjoin(Slot, queued)
+    rows = await connection.execute(query.where(E.status.in_(OPEN)).group_by(status))
     return {row[0]: row[1] for row in rows}

@@ -42,6 +42,8 @@ def _outer(column: str) -> str:
     return f"strpos({column}, '.') = 0 AND strpos({column}, '[') = 0"
 
 
+_STATUS = """CASE WHEN e.status = 'RUNNING' AND EXISTS (
+    SELECT FROM slots q WHERE q.execution_id = e.id AND q.task = '' AND q.held_since IS NULL) THEN 'QUEUED' ELSE e.status END"""
 # The whole of a run in one round trip, as the JSON text that a reader gets: a run that has ended is passed on as it is.
 # The fourth column says whether relatives may be found, the fifth whether these are all of its tasks.
 _DETAIL = f"""
@@ -50,7 +52,7 @@ _DETAIL = f"""
            'commit_sha', e.commit_sha, 'revision_sha', e.revision_sha, 'digest', e.digest,
            'signer', COALESCE((SELECT r.signer FROM revisions r WHERE r.source_id = e.source_id AND r.sha = e.commit_sha
                                 AND r.status = 'REGISTERED' ORDER BY r.seq LIMIT 1), ''),
-           'bundle_digest', e.bundle_digest, 'closure', e.closure, 'title', e.title, 'status', e.status, 'live', false,
+           'bundle_digest', e.bundle_digest, 'closure', e.closure, 'title', e.title, 'status', {_STATUS}, 'live', false,
            'started_by', e.started_by, 'created_at', e.created_at, 'started_at', e.started_at,
            'finished_at', e.finished_at, 'inputs', e.inputs, 'targets', e.targets, 'trigger', e.trigger,
            'outputs', e.outputs, 'error', e.error,

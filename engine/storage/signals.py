@@ -69,8 +69,8 @@ _PAUSE = text(
 )
 _RESUME = text(
     _FAMILY.format(
-        status="""CASE WHEN EXISTS (SELECT FROM slots q WHERE q.execution_id = e.id AND q.task = '' AND q.held_since IS NULL)
-                       THEN 'QUEUED' WHEN e.started_at IS NULL THEN 'PENDING' ELSE 'RUNNING' END""",
+        # Never QUEUED: readers see that in the slots, and nobody would write that the group has room again.
+        status="CASE WHEN e.started_at IS NULL THEN 'PENDING' ELSE 'RUNNING' END",
         which="e.status = 'PAUSED'",
     )
 )

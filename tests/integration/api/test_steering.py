@@ -82,6 +82,8 @@ async def test_a_paused_run_that_waits_for_its_turn_goes_back_into_the_queue(api
     )
     await api.call("POST", f"/executions/{run}/pause")
     assert (await api.call("POST", f"/executions/{run}/resume")).json()["status"] == "QUEUED"
+    await api.rows("UPDATE slots SET held_since = now()")
+    assert await statuses(api) == {run: "RUNNING"}
 
 
 async def test_a_cancel_ends_a_pause(api: Api) -> None:
@@ -130,3 +132,22 @@ async def test_a_run_paused_before_it_began_is_still_started(
     assert (await api.executor.describe(run)).status == "OPEN"
     (row,) = await api.rows("SELECT status, started_at FROM workflow_executions")
     assert (row["status"], row["started_at"] is not None) == ("PAUSED", True)
+
+
+async def test_a_run_that_waits_for_its_turn_is_shown_as_queued_to_all_readers(api: Api) -> None:
+    run, other = await started(api), await started(api)
+    await api.rows(
+        "INSERT INTO slots (\"group\", execution_id, task, root_id, holder, \"limit\") VALUES ('g', :run, '', :run, :run, 1)",
+        run=run,
+    )
+
+    async def listed(status: str) -> list[str]:
+        return [
+            each["id"] for each in (await api.call("GET", f"/executions?status={status}")).json()["items"]
+        ]
+
+    assert (await listed("QUEUED"), await listed("RUNNING")) == ([run], [other])
+    assert (await api.call("GET", f"/executions/{run}")).json()["status"] == "QUEUED"
+    figures = (await api.call("GET", "/metrics")).text
+    assert 'pinflow_open_runs{status="QUEUED"} 1.0' in figures
+    assert 'pinflow_open_runs{status="RUNNING"} 1.0' in figures
