@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def spent(pids: Iterable[int]) -> float:
         except OSError:
             continue
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def spent_by_all() -> float:
+    """Seconds of processor time of this process and of all that descend from it, also of those that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent(family(os.getpid())) + ended.ru_utime + ended.ru_stime
 
 
 def proportional(pid: int) -> int:

@@ -58,6 +58,11 @@ def at_least(what: str, pair: Pair, target: float, show: Callable[[float], str])
     return _row(what, pair, f"≥ {target:g} x", pair.ratio >= target, show)
 
 
+def beside(what: str, pair: Pair, show: Callable[[float], str]) -> Row:
+    """A figure without a target."""
+    return Row(what, show(pair.limit), show(pair.pinflow), f"{pair.ratio:.2f} x")
+
+
 def _row(what: str, pair: Pair, target: str, met: bool, show: Callable[[float], str]) -> Row:
     return Row(what, show(pair.limit), show(pair.pinflow), f"{pair.ratio:.2f} x", target, met)
 

@@ -41,9 +41,10 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        """`file:line:column: CODE message (hint)`, the form that editors and CI logs link."""
+        """`file:line:column: CODE message (hint)`, the form that editors and CI logs link. Without a file, no place."""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: {self.code} {self.message}{hint}"
+        place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
+        return f"{place}{self.code} {self.message}{hint}"
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object, one key per field."""

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from engine.errors import Misconfigured
 
+_MERGED = ("merged_result", "merge_train")
+"""Pipelines of GitLab in which HEAD is what the merge would be; in the others it is the branch."""
 _ZERO = "0" * 40
 """What forges say for "there was nothing before"."""
 
@@ -92,7 +94,7 @@ def _gitlab(environ: Mapping[str, str]) -> Pipeline:
         repository=environ.get("CI_PROJECT_PATH", ""),
         number=int(number) if number.isdigit() else None,
         base=base,
-        merged=False,
+        merged=environ.get("CI_MERGE_REQUEST_EVENT_TYPE") in _MERGED,
         token_env="PINFLOW_GITLAB_TOKEN",
     )
 

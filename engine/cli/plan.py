@@ -116,7 +116,7 @@ def _on_server(args: argparse.Namespace, comparison: Comparison) -> Plan:
                 "old": _text(file.old),
                 "new": _text(file.new),
                 "functions": list(file.functions),
-                "folder": file.source,
+                "folder": file.folder,
             }
             for file in comparison.files
         ],

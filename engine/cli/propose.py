@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.client import Client
-from engine.cli.output import add_output_option, print_facts, print_json
+from engine.cli.output import add_output_option, plain, print_facts, print_json
 from engine.dsl.loader import MAX_BYTES
 from engine.errors import InvalidInput, NotFound
 
@@ -62,6 +62,11 @@ def tell(args: argparse.Namespace, proposal: dict[str, Any]) -> int:
     print_facts([(name, proposal.get(name)) for name in names])
     if proposal["status"] == "PROPOSING":
         print("it is not yet on the remote: the sync daemon pushes it as soon as it can")
+    elif proposal.get("pull_request") and not proposal.get("url"):
+        why = proposal.get("pull_request_error")
+        print(
+            plain(f"the pull request is not open yet: {why}" if why else "the pull request is being opened")
+        )
     return 0
 
 

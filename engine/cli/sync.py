@@ -95,10 +95,11 @@ def _check(file: str) -> int:
 
     from engine.settings import Settings
     from engine.sync.declarations import read_declarations
+    from engine.sync.git_urls import shown_url
 
     found = read_declarations(Settings(sources=(), sources_file=Path(file)))
     for each in (*found.sources, *found.includes):
-        print(f"{each.name}: {each.source.branch} of {each.source.url}, {each.place}")
+        print(f"{each.name}: {each.source.branch} of {shown_url(each.source.url)}, {each.place}")
     return 0
 
 
@@ -148,7 +149,8 @@ def _problems(client: Client, source: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _located(fault: dict[str, Any]) -> str:
     """`file:line:column: CODE message (hint)`; a fault of the whole commit has no place."""
-    place = f"{fault['file']}:{fault['line']}:{fault['column']}: " if fault.get("file") else ""
+    line = f":{fault['line']}:{fault['column']}" if fault.get("line") else ""
+    place = f"{fault['file']}{line}: " if fault.get("file") else ""
     hint = f" ({fault['hint']})" if fault.get("hint") else ""
     return f"{place}{fault['code']} {fault['message']}{hint}"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from engine.cli.client import Client, segment
 from engine.cli.output import (
     add_limit_option,
     add_output_option,
+    plain,
     print_facts,
     print_json,
     short,
@@ -19,7 +21,7 @@ HELP = """
 Workflows that a source has deployed.
 
   pinflow workflows ls                 the live ones
-  pinflow workflows show release       one, with its inputs
+  pinflow workflows show release       one, with its inputs and triggers
   pinflow workflows versions release   every version, newest first, with the commit that brought it
 """
 
@@ -71,5 +73,29 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "json":
         print_json(found)
         return 0
-    print_facts([(name, when(value) if name.endswith("_at") else value) for name, value in found.items()])
+    facts = [(name, value) for name, value in found.items() if name != "triggers"]
+    print_facts([(name, when(value) if name.endswith("_at") else value) for name, value in facts])
+    for trigger in found.get("triggers") or ():
+        print(plain(f"trigger {trigger['id']}: {_trigger(trigger)}"))
     return 0
+
+
+def _trigger(trigger: dict[str, Any]) -> str:
+    """What starts the workflow, what came of it the last time, what comes next, and what is wrong."""
+    cron = trigger.get("cron") or ""
+    times = cron if isinstance(cron, str) else ", ".join(cron)
+    told = [
+        f"POST {trigger['path']}"
+        if trigger.get("path")
+        else f"{times} {trigger.get('timezone') or ''}".strip()
+    ]
+    if trigger.get("paused"):
+        told.append("paused in Temporal")
+    if following := trigger.get("next"):
+        told.append(f"next {when(following[0])}")
+    if last := trigger.get("last"):
+        why = f" ({last['reason']})" if last.get("reason") else ""
+        told.append(f"last {when(last['at'])} {last['status']}{why}")
+    if trigger["status"] != "APPLIED" and (trigger.get("message") or not trigger.get("path")):
+        told.append(f"{trigger['status']} {trigger.get('message') or ''}".strip())
+    return "; ".join(told)

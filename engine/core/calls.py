@@ -9,7 +9,7 @@ from engine.core.frames import Task
 from engine.core.plan import Plan
 from engine.core.task_plan import Lookup
 from engine.core.values import Values, own_names, text
-from engine.dsl.cel_functions import dump
+from engine.dsl.cel_values import dump
 
 PYTHON_FUNCTION = "python_function"
 

@@ -78,11 +78,6 @@ class Plan:
         self.reads_of = lru_cache(maxsize=None)(self._reads_of)
         self.digest_of = lru_cache(maxsize=None)(self._digest_of)
 
-    def phase(self, phase: int) -> range:
-        """The places of a phase's tasks in `tasks`."""
-        block = self.blocks[phase]
-        return range(block.base, block.base + len(block))
-
     def task_at(self, path: str) -> TaskPlan:
         """The task of a static path. Raises KeyError."""
         first, *rest = path.split(".")

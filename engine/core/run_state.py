@@ -65,6 +65,11 @@ class RunState:
         self.frames = [Frame(block, gate) for block in blocks]
 
     @property
+    def is_slice(self) -> bool:
+        """Whether this is a part of a map, on behalf of a run elsewhere."""
+        return self.start is not None and self.start.slice is not None
+
+    @property
     def first_error(self) -> TaskError | None:
         """The first failure among the tasks that counts."""
         return self.frames[0].error

@@ -15,6 +15,7 @@ from engine.core import (
     approval_tasks,
     child_tasks,
     maps,
+    phases,
     restoring,
     signal_tasks,
     slice_runs,
@@ -34,13 +35,11 @@ from engine.core.contracts import (
     ChildEnded,
     Command,
     Event,
-    FinishRun,
     Json,
     PauseRequested,
     ResumeRequested,
     RunStart,
     SignalReceived,
-    SkipReason,
     SliceDrained,
     SliceEnded,
     SlotGranted,
@@ -55,18 +54,15 @@ from engine.core.error_types import EXPRESSION
 from engine.core.frames import Task
 from engine.core.gates import Gate
 from engine.core.kinds import KINDS
-from engine.core.plan import FINALLY, ON_FAILURE, TASKS, Plan
+from engine.core.plan import TASKS, Plan
 from engine.core.reuse import CARRIER, Carrier
 from engine.core.run_state import OVER, UNSTARTED, RunState, start_from_json
 from engine.core.state_json import run_to_json
-from engine.core.states import check_run
 from engine.core.values import UNFORESEEN, text
-from engine.core.verdict import cancelled, decide_cleanup, decide_refused, decide_tasks
+from engine.core.verdict import cancelled
 
 IN_FLIGHT: Final = 500
 """Activities of one run at a time, whatever `max_concurrency` says: Temporal refuses more than 2,000 pending ones."""
-
-RUN_TIMER: Final = "run"
 
 
 class Brain:
@@ -110,7 +106,7 @@ class Brain:
         self._floor.begin(event.at)
         if run.phase != OVER and (run.phase != UNSTARTED or run.queued or isinstance(event, Started)):
             _HANDLERS[type(event)](self, event)
-            self._advance()
+            phases.advance(self._course)
         return self._floor.commands
 
     def resume(self, at: float) -> list[Command]:
@@ -121,18 +117,12 @@ class Brain:
         if self._run.phase in (UNSTARTED, OVER):
             return self._floor.commands
         restoring.reissue(self._course)
-        self._advance()
+        phases.advance(self._course)
         return self._floor.commands
 
     def hold(self) -> None:
         """Start no more activities in this instance; a brain restored from its state starts what is free."""
         self._course.hold = True
-
-    @property
-    def in_flight(self) -> int:
-        """Activities and requests under way: what a fresh history would lose. Children and slices are found again there."""
-        closing = sum(task.stage in ("expiring", "closing") for task in self._floor.open.values())
-        return self._floor.gate.tickets - self._floor.family + closing
 
     @property
     def over(self) -> bool:
@@ -161,76 +151,37 @@ class Brain:
         run, slot = self._run, self._plan.slot
         run.title = self._title()
         if event.start.slice is not None:
-            run.started_at = event.at
-            self._begin_slice()
+            phases.begin_slice(self._course)
             return
         if slot is not None:
             try:
                 run.group = text(slot.group.render(self._course.values.lookup), "concurrency.group")
             except UNFORESEEN as error:
-                self._refuse(TaskError(EXPRESSION, f"concurrency.group: {error}"), "FAILED")
+                phases.refuse(self._course, TaskError(EXPRESSION, f"concurrency.group: {error}"), "FAILED")
                 return
             if run.group not in event.start.groups:
                 run.queued = True
                 self._ask_for_slot()
                 return
-        self._begin_run()
+        phases.begin_run(self._course)
 
     def _ask_for_slot(self) -> None:
         slot = self._plan.slot
         assert slot is not None
         self._floor.commands.append(AcquireSlot("", self._run.group, slot.limit, slot.on_conflict))
 
-    def _begin_run(self) -> None:
-        self._run.started_at = self._floor.now
-        if self._plan.timeout is not None:
-            self._floor.start_timer(RUN_TIMER, self._plan.timeout)
-        self._leave_out_untargeted()
-        self._begin(TASKS)
-
-    def _begin_slice(self) -> None:
-        start = self._run.start
-        assert start is not None
-        assert start.slice is not None
-        self._run.phase = TASKS
-        slice_runs.begin(self._course, start.slice)
-
-    def _leave_out_untargeted(self) -> None:
-        start = self._run.start
-        if start is None or not start.targets:
-            return
-        frame = self._run.frames[TASKS]
-        left = [frame.block.positions[name] for name in start.targets if name in frame.block.positions]
-        wanted: set[int] = set()
-        while left:
-            position = left.pop()
-            if position not in wanted:
-                wanted.add(position)
-                left += frame.block.tasks[position].predecessors
-        for task in frame.tasks:
-            if task.plan.position not in wanted:
-                self._course.skip(task, "untargeted")
-
-    def _refuse(self, error: TaskError, verdict: str) -> None:
-        """The run ends before it began: nothing was done, so there is nothing to clean up."""
-        decide_refused(self._run, error, verdict)
-        self._run.queued = False
-        for phase in range(TASKS, FINALLY + 1):
-            self._skip_phase(phase, "ended")
-        self._finish()
-
     def _on_slot_granted(self, event: SlotGranted) -> None:
         if self._run.queued:
             if not event.task:
                 self._run.queued = False
-                self._begin_run()
+                phases.begin_run(self._course)
         elif (task := self._floor.open.get(event.task)) is not None:
             slots.granted(task)
 
     def _on_slot_refused(self, event: SlotRefused) -> None:
         if self._run.queued:
             if not event.task:
-                self._refuse(event.error, "CANCELLED")
+                phases.refuse(self._course, event.error, "CANCELLED")
         elif (task := self._floor.open.get(event.task)) is not None:
             slots.refused(self._course, task, event.error)
 
@@ -246,7 +197,7 @@ class Brain:
                 run.paused = False
                 self._tell_family("resume", event.by, event.reason)
             if run.queued:
-                self._refuse(cancelled(run), "CANCELLED")
+                phases.refuse(self._course, cancelled(run), "CANCELLED")
             elif run.phase == TASKS and not run.unwinding:
                 self._course.end_phase("cancelled")
             self._course.go_on()
@@ -329,9 +280,9 @@ class Brain:
         if self._run.timers.pop(event.timer, None) is None:
             return
         kind, _, _ = event.timer.partition(":")
-        if kind == RUN_TIMER:
+        if kind == phases.RUN_TIMER:
             self._course.end_phase("timed_out")
-        elif kind == "cleanup":
+        elif kind == phases.CLEANUP_TIMER:
             self._course.end_phase("cleanup_timed_out")
         else:
             task = self._floor.open[event.timer.rpartition(":")[2]]
@@ -378,110 +329,6 @@ class Brain:
         if task is not None and task.plan.kind == "map":
             maps.slice_ended(self._course, task, event)
 
-    # --- how the run goes on --------------------------------------------------------------------------------------
-
-    def _advance(self) -> None:
-        """Follow everything that the event has set in motion, to its end."""
-        run = self._run
-        while run.phase not in (UNSTARTED, OVER):
-            self._course.follow()
-            if run.frames[run.phase].left > 0:
-                break
-            if run.unwinding:
-                if run.frames[TASKS].unwinding is not None:
-                    break
-                run.unwinding = False
-                self._after(TASKS)
-            else:
-                self._phase_ended()
-        self._show_status()
-
-    def _begin(self, phase: int) -> None:
-        self._run.phase = phase
-        self._run.cut = ""
-        frame = self._run.frames[phase]
-        for plan in frame.block.free:
-            self._course.look(frame.tasks[plan.position])
-
-    def _phase_ended(self) -> None:
-        """The phase under way has ended: judge it, unwind what it did if it failed, and go on."""
-        run = self._run
-        start = run.start
-        if start is not None and start.slice is not None:
-            self._finish()
-        elif run.phase == TASKS:
-            self._floor.forget_timer(RUN_TIMER)
-            decide_tasks(self._plan, run, self._course.values)
-            if run.verdict != "COMPLETED" and unwinding.begin(self._course, run.frames[TASKS]):
-                run.unwinding = True
-            else:
-                self._after(TASKS)
-        else:
-            self._floor.forget_timer(_cleanup_timer(run.phase))
-            decide_cleanup(self._plan, run)
-            self._after(run.phase)
-
-    def _after(self, ended: int) -> None:
-        """Go on with the next phase that has something to do."""
-        run = self._run
-        if run.start is not None and run.start.slice is not None:
-            self._finish()
-            return
-        for phase in range(ended + 1, FINALLY + 1):
-            if not self._plan.phase(phase):
-                continue
-            if run.skip_cleanup:
-                self._skip_phase(phase, "ended")
-            elif phase == ON_FAILURE and run.verdict not in ("FAILED", "TIMED_OUT"):
-                self._skip_phase(phase, "condition")
-            else:
-                if self._plan.cleanup_timeout is not None:
-                    self._floor.start_timer(_cleanup_timer(phase), self._plan.cleanup_timeout)
-                self._begin(phase)
-                return
-        self._finish()
-
-    def _skip_phase(self, phase: int, reason: SkipReason) -> None:
-        for task in self._run.frames[phase].tasks:
-            if task.status == "PENDING":
-                self._floor.move(task, "SKIPPED")
-                task.skip_reason = reason
-                task.finished_at = self._floor.now
-
-    def _finish(self) -> None:
-        run = self._run
-        run.phase = OVER
-        run.finished_at = self._floor.now
-        if run.start is not None and run.start.slice is not None:
-            ended = slice_runs.finish(self._course)
-            run.verdict = ended.status
-            self._floor.commands.append(ended)
-            return
-        status: Any = run.verdict
-        self._floor.commands.append(FinishRun(status, run.outputs, run.error))
-
-    def _show_status(self) -> None:
-        run = self._run
-        if run.phase == OVER:
-            status = run.verdict
-        elif run.paused:
-            status = "PAUSED"
-        elif run.queued:
-            status = "QUEUED"
-        elif run.phase == UNSTARTED:
-            return
-        else:
-            status = "WAITING" if self._floor.open and self._floor.gate.used == 0 else "RUNNING"
-        if status != run.status:
-            direct = status in ("QUEUED", "RUNNING", "PAUSED", "CANCELLED")
-            if run.status in ("PENDING", "QUEUED") and not direct:
-                self._step("RUNNING")
-            self._step(status)
-
-    def _step(self, status: str) -> None:
-        check_run(self._run.status, status)
-        self._run.status = status
-
     def _title(self) -> str:
         try:
             title = self._plan.title.render(self._course.values.lookup)
@@ -508,7 +355,3 @@ _HANDLERS: Final[dict[type, Callable[[Brain, Any], None]]] = {
     SliceDrained: Brain._on_slice_drained,
     SliceEnded: Brain._on_slice_ended,
 }
-
-
-def _cleanup_timer(phase: int) -> str:
-    return f"cleanup:{phase}"

@@ -11,7 +11,7 @@ from engine.core.frames import Frame, Task
 from engine.core.ids import callback_url
 from engine.core.plan import JudgedExpression, Lookup, Plan
 from engine.core.run_state import RunState, error_to_json
-from engine.dsl.cel_functions import dump
+from engine.dsl.cel_values import dump
 from engine.dsl.durations import MAX_SECONDS, DurationError, parse_duration
 from engine.dsl.expressions import ExpressionError
 

@@ -40,7 +40,9 @@ from engine.core.plan import Plan
 from engine.core.run_state import error_from_json, error_to_json, start_from_json, start_to_json
 from engine.core.state_machine import Brain
 from engine.core.states import TASK_ENDS
-from engine.core.task_executor import News, TaskExecutor, error_of, failure, resolution, slot_news
+from engine.core.task_executor import TaskExecutor
+from engine.core.task_runner import News
+from engine.core.translation import error_of, failure, resolution, slot_news
 from engine.core.wire import (
     APPROVAL_SIGNAL,
     CANCEL_SIGNAL,
@@ -250,7 +252,7 @@ class WorkflowEngineWorkflow:
 
     def _tell(self, news: News) -> None:
         if self._executor is not None:
-            self._executor.workflow_task_began()
+            self._executor.runner.workflow_task_began()
         self._news.append(news)
 
     def _perform(self, commands: Sequence[Command]) -> None:
@@ -271,7 +273,7 @@ class WorkflowEngineWorkflow:
             self._began_with = length
         assert self._executor is not None
         recorded = length - self._began_with
-        grown = recorded + self._executor.unrecorded
+        grown = recorded + self._executor.runner.unrecorded
         if grown < CALM_EVENTS:
             return
         # Once nothing new is started there is no way back: what was feared for the history's length need not come.
@@ -286,8 +288,8 @@ class WorkflowEngineWorkflow:
 
     def _is_full(self, grown: int, executor: TaskExecutor) -> bool:
         if not workflow.patched(SHORT_HISTORIES):
-            return grown - executor.unrecorded >= OLD_DRAIN_EVENTS
-        limit = LONG_DRAIN_EVENTS if executor.long_work else DRAIN_EVENTS
+            return grown - executor.runner.unrecorded >= OLD_DRAIN_EVENTS
+        limit = LONG_DRAIN_EVENTS if executor.runner.long_work else DRAIN_EVENTS
         return grown + EVENTS_BACK * executor.under_way >= limit
 
     # --- the rows in Postgres -------------------------------------------------------------------------------------

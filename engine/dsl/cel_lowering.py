@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, TypeAlias
 
-from engine.dsl.cel_functions import ADDED, FUNCTIONS, METHODS, TYPE_NAMES
+from engine.dsl.cel_added import ADDED
+from engine.dsl.cel_functions import FUNCTIONS, METHODS, TYPE_NAMES
 from engine.dsl.cel_values import ExpressionSyntaxError
 from engine.dsl.environment import Environment, Shape, field_shape, fields, is_open, item_shape, type_of
 

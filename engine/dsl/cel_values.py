@@ -6,9 +6,10 @@ mix in arithmetic.  `true` is never `1`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import json
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from engine.dsl.cel_time import Duration, Timestamp
 
@@ -23,6 +24,11 @@ MAX_WORK = 2_000_000
 MAX_DEPTH = 100
 """Levels of lists and maps in a value."""
 INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
+
+
+Function: TypeAlias = Callable[..., Any]
+Implementations: TypeAlias = dict[str, tuple[Function, int, int]]
+"""By name: the implementation, the fewest arguments and the most."""
 
 
 class ExpressionError(Exception):
@@ -78,6 +84,28 @@ class Frame:
         self.left -= units
         if self.left < 0:
             raise ExpressionError(f"the expression does too much work (limit {MAX_WORK} steps)")
+
+
+def charge_text(frame: Frame, size: int) -> None:
+    """Take the work of making a text of `size` characters. Raises ExpressionError."""
+    if size > MAX_TEXT:
+        raise ExpressionError(f"a text is longer than {MAX_TEXT} characters")
+    frame.charge(1 + size // 16)
+
+
+def charge_items(frame: Frame, count: int) -> None:
+    """Take the work of making a list of `count` items. Raises ExpressionError."""
+    if count > MAX_ITEMS:
+        raise ExpressionError(f"a list has {count} items (limit {MAX_ITEMS})")
+    frame.charge(1 + count)
+
+
+def timed(make: Callable[[], Any]) -> Any:
+    """What `make` gives. Raises ExpressionError for a time or a span that cannot be."""
+    try:
+        return make()
+    except (ValueError, OverflowError) as error:
+        raise ExpressionError(str(error)) from error
 
 
 _KINDS: dict[type, str] = {
@@ -218,3 +246,8 @@ class _Exporter:
         self.left -= size
         if self.left < 0:
             raise ExpressionError(f"the result is larger than {MAX_RESULT} bytes of JSON")
+
+
+def dump(value: Any) -> str:
+    """JSON as expressions write it: sorted keys, no blanks, text as it is."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from engine.dsl.cel_functions import dump
+from engine.dsl.cel_values import dump
 from engine.dsl.expressions import Entry, ExpressionError, evaluate
 
 V: TypeAlias = Any

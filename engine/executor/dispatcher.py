@@ -19,6 +19,7 @@ from engine.core.contracts import Carried, Json, Pin, RunStart
 from engine.errors import NotFound, Unavailable
 from engine.executor.runs import StartRequest
 from engine.executor.temporal_executor import TemporalWorkflowExecutor
+from engine.passes import keep_on
 from engine.storage import executions, outbox
 from engine.storage.database import Database
 from engine.storage.outbox import Message
@@ -58,18 +59,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Relay until cancelled. An absent Postgres or Temporal is waited for."""
-        while True:
-            try:
-                count = await self.pass_once()
-            except Unavailable as error:
-                _log.warning("dispatcher waits", reason=error.message)
-                count = 0
-            except Exception:  # a message whose outcome cannot even be noted must not stop the others (P9)
-                _log.exception("dispatcher pass failed")
-                count = 0
-            # The next look comes at once while there is a backlog; jitter keeps many workers apart.
-            if count < self._batch:
-                await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+        await keep_on(self.pass_once, what="messages for Temporal", pause=self._interval, full=self._batch)
 
     async def pass_once(self) -> int:
         """Claim and send one batch; how many were claimed."""

@@ -6,15 +6,14 @@ do no harm: the older revision never wins in Temporal, and a row is only marked 
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 
 import structlog
 
 from engine import faults
-from engine.errors import Misconfigured, Unavailable
+from engine.errors import Misconfigured
 from engine.executor.schedules import Schedules
+from engine.passes import keep_on
 from engine.storage import advisory, triggers
 from engine.storage.database import Database
 from engine.storage.rows import Record
@@ -41,26 +40,21 @@ class ScheduleSync:
         self._interval = interval
         self._pause = pause
         self._after = _START
+        self._due = 0.0
+        self._told_of: set[str] = set()
 
     async def run(self) -> None:
         """Tell and compare until cancelled. An absent Postgres or Temporal is waited for."""
-        due = 0.0
-        while True:
-            try:
-                told = await self.tell()
-                if time.monotonic() >= due:
-                    async with advisory.alone(self._database, _LOCK) as mine:
-                        if mine:
-                            await self.compare()
-                    due = time.monotonic() + self._interval
-            except Unavailable as error:
-                _log.warning("schedules wait", reason=error.message)
-                told = 0
-            except Exception:  # a bug here must not stop all schedules for good (P9, P10)
-                _log.exception("schedule pass failed")
-                told = 0
-            if told < _BATCH:
-                await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))
+        await keep_on(self._pass, what="schedules", pause=self._pause, full=_BATCH)
+
+    async def _pass(self) -> int:
+        told = await self.tell()
+        if time.monotonic() >= self._due:
+            async with advisory.alone(self._database, _LOCK) as mine:
+                if mine:
+                    await self.compare()
+            self._due = time.monotonic() + self._interval
+        return told
 
     async def tell(self) -> int:
         """Tell Temporal of what is PENDING; how many there were."""
@@ -88,9 +82,22 @@ class ScheduleSync:
         for id in sorted(set(listed) - wanted):
             _log.warning("schedule without a trigger removed", schedule=id)
             await self._schedules.remove(id)
+        self._tell_of_twins(rows)
         await self._look(rows, set(listed))
         async with self._database.begin() as connection:
             await triggers.purge(connection, days=_KEPT_DAYS)
+
+    def _tell_of_twins(self, rows: list[Record]) -> None:
+        """Once for each: their moments wait for a worker that may never come."""
+        twins = [id for id in self._schedules.twins(rows) if id not in self._told_of]
+        self._told_of.update(twins)
+        if twins:
+            _log.warning(
+                "schedules of another task queue",
+                schedules=twins[:20],
+                count=len(twins),
+                hint="delete them with `temporal schedule delete` if PINFLOW_TASK_QUEUE was given another name",
+            )
 
     async def _look(self, rows: list[Record], listed: set[str]) -> None:
         """Those that are missing or were refused, and some of the others, in turn."""

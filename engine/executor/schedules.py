@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -65,6 +65,16 @@ class Schedules:
     def __init__(self, client: Client, *, task_queue: str) -> None:
         self._client = client
         self._queue = task_queue
+        self.elsewhere: set[str] = set()
+
+    def twins(self, triggers: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Schedules of other task queues that stand for one of these triggers as well.
+
+        Another installation's, or what was left behind when the task queue was given another name: nobody but the
+        operator can tell, so they are left alone.
+        """
+        tails = {self.id_of(trigger).removeprefix(f"{_PREFIX}/{self._queue}") for trigger in triggers}
+        return sorted(id for id in self.elsewhere if any(id.endswith(tail) for tail in tails))
 
     def id_of(self, trigger: Mapping[str, Any]) -> str:
         """The id of a trigger's schedule."""
@@ -116,7 +126,11 @@ class Schedules:
                     raise
 
     async def ids(self) -> AsyncIterator[set[str]]:
-        """The ids of all schedules of triggers, a page at a time. From Temporal's index: may be seconds behind."""
+        """The ids of all schedules of triggers, a page at a time. From Temporal's index: may be seconds behind.
+
+        `elsewhere` has those of other task queues afterwards.
+        """
+        self.elsewhere = set()
         token = b""
         while True:
             async with translated("list of schedules", 20.0):
@@ -127,7 +141,9 @@ class Schedules:
                     timeout=timedelta(seconds=15),
                 )
             found = {entry.schedule_id for entry in response.schedules}
-            yield {id for id in found if id.startswith(f"{_PREFIX}/{self._queue}/")}
+            ours = {id for id in found if id.startswith(f"{_PREFIX}/{self._queue}/")}
+            self.elsewhere |= {id for id in found - ours if id.startswith(f"{_PREFIX}/")}
+            yield ours
             for id in found:
                 if self._left_behind(id):
                     await self.remove(id)

@@ -7,7 +7,8 @@ pull request that exists is taken as opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlencode
 
@@ -20,10 +21,25 @@ State = Literal["success", "failure", "pending"]
 _TIMEOUT = 20.0
 _MAX_ANSWER = 4 * 1024 * 1024
 _MAX_DESCRIPTION = 140
+_PAGE = 100
+_PAGES = 30
+"""Of comments, that are looked through for our own."""
 
 
 class Refused(Exception):
     """The forge does not do it, and says why; the message holds no secret."""
+
+
+class Away(Unavailable):
+    """The forge cannot do it now: it is down, or has had enough of us for `retry_after` seconds."""
+
+
+class Denied(Exception):
+    """The forge does not let us: the operator must see to the token. `unknown` if the forge does not know the token."""
+
+    def __init__(self, message: str, *, unknown: bool) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
 class ForgeApi(Protocol):
@@ -34,15 +50,15 @@ class ForgeApi(Protocol):
     ) -> None:
         """Set the status of a commit. With `again`, look first: the answer of an earlier try was lost."""
 
-    async def comment(self, number: int, marker: str, text: str) -> None:
-        """Put a comment on a pull request, in place of the one that holds the marker."""
+    async def comment(self, number: int, marker: str, text: str, *, fresh: bool = True) -> None:
+        """Put a comment on a pull request, in place of the one that holds the marker. If there is none, only if `fresh`."""
 
     async def open_pull_request(self, branch: str, base: str, title: str, text: str) -> str:
         """Open a pull request and return its address; that of the one that is open already."""
 
 
 class Http:
-    """One client for all forges. Makes the calls, and turns what can happen into `Refused` and `Unavailable`."""
+    """One client for all forges. Makes the calls, and turns what can happen into `Refused`, `Denied` and `Away`."""
 
     def __init__(self) -> None:
         self._client = httpx2.AsyncClient(
@@ -71,16 +87,29 @@ class Http:
                     if len(content) > _MAX_ANSWER:
                         raise Refused(f"the forge answers with more than {_MAX_ANSWER} bytes")
         except httpx2.HTTPError as error:
-            raise Unavailable(f"the forge does not answer: {type(error).__name__}", retry_after=5) from error
+            raise Away(f"the forge does not answer: {type(error).__name__}", retry_after=5) from error
         said = _json(bytes(content))
         status = answer.status_code
         if status in expected or 200 <= status < 300:
             return status, said
-        if status == 429 or status >= 500 or (status == 403 and answer.headers.get("retry-after")):
-            raise Unavailable(
-                f"the forge answers {status}", retry_after=_seconds(answer.headers.get("retry-after"))
+        told = f"the forge answers {status}: {_words(said)}"
+        if status >= 500:
+            raise Away(
+                f"the forge answers {status}", retry_after=_seconds(answer.headers.get("retry-after"), 5)
             )
-        raise Refused(f"the forge answers {status}: {_words(said)}")
+        if (pause := _limited(status, answer.headers, said)) is not None:
+            raise Away(told, retry_after=pause)
+        if status in (401, 403):
+            raise Denied(told, unknown=status == 401)
+        if (
+            status == 404
+        ):  # of a commit or a pull request, but also of a repository that the token may not see
+            raise Refused(f"{told}; there is no such thing, or the token may not see the repository")
+        if 300 <= status < 400:
+            raise Refused(
+                f"{told}; if the repository has moved, correct the source's URL, or `repositories` of the forge"
+            )
+        raise Refused(told)
 
 
 class GitHub:
@@ -116,14 +145,10 @@ class GitHub:
                 return
         await self._call("POST", f"/statuses/{sha}", body | ({"target_url": url} if url else {}))
 
-    async def comment(self, number: int, marker: str, text: str) -> None:
+    async def comment(self, number: int, marker: str, text: str, *, fresh: bool = True) -> None:
         """As the protocol says."""
-        _, listed = await self._call("GET", f"/issues/{number}/comments?per_page=100")
-        ours = next((each for each in _dicts(listed) if marker in str(each.get("body"))), None)
-        if ours is None:
-            await self._call("POST", f"/issues/{number}/comments", {"body": text})
-        elif ours.get("body") != text:
-            await self._call("PATCH", f"/issues/comments/{int(ours['id'])}", {"body": text})
+        listed = f"/issues/{number}/comments"
+        await _put_comment(self._call, listed, "/issues/comments", "PATCH", marker, text, fresh=fresh)
 
     async def open_pull_request(self, branch: str, base: str, title: str, text: str) -> str:
         """As the protocol says."""
@@ -166,23 +191,24 @@ class GitLab:
     async def set_status(
         self, sha: str, context: str, state: State, description: str, url: str, *, again: bool
     ) -> None:
-        """As the protocol says. GitLab refuses to set what is set: then it is there."""
+        """As the protocol says. GitLab refuses to set what a pipeline has set already: then it is there."""
         body = {"state": self._STATES[state], "name": context, "description": description[:_MAX_DESCRIPTION]}
+        if again:
+            query = urlencode({"name": context, "per_page": _PAGE, "order_by": "id", "sort": "desc"})
+            _, listed = await self._call("GET", f"/repository/commits/{sha}/statuses?{query}")
+            newest = next((each for each in _dicts(listed) if each.get("name") == context), {})
+            if newest.get("status") == body["state"] and newest.get("description") == body["description"]:
+                return
         status, said = await self._call(
             "POST", f"/statuses/{sha}", body | ({"target_url": url} if url else {}), expected=(400,)
         )
         if status == 400 and "Cannot transition status" not in _words(said):
             raise Refused(f"the forge answers 400: {_words(said)}")
 
-    async def comment(self, number: int, marker: str, text: str) -> None:
+    async def comment(self, number: int, marker: str, text: str, *, fresh: bool = True) -> None:
         """As the protocol says."""
         notes = f"/merge_requests/{number}/notes"
-        _, listed = await self._call("GET", f"{notes}?per_page=100&sort=desc")
-        ours = next((each for each in _dicts(listed) if marker in str(each.get("body"))), None)
-        if ours is None:
-            await self._call("POST", notes, {"body": text})
-        elif ours.get("body") != text:
-            await self._call("PUT", f"{notes}/{int(ours['id'])}", {"body": text})
+        await _put_comment(self._call, notes, notes, "PUT", marker, text, fresh=fresh)
 
     async def open_pull_request(self, branch: str, base: str, title: str, text: str) -> str:
         """As the protocol says."""
@@ -212,6 +238,46 @@ def api_of(place: Place, http: Http) -> ForgeApi:
     return APIS[place.forge.kind](place, http)
 
 
+class _Call(Protocol):
+    async def __call__(
+        self, method: str, path: str, body: Any = None, *, expected: tuple[int, ...] = ()
+    ) -> tuple[int, Any]: ...
+
+
+async def _put_comment(
+    call: _Call, listed: str, one: str, verb: str, marker: str, text: str, *, fresh: bool
+) -> None:
+    """Write over the comment that holds the marker, and take away what an earlier race has doubled; else a new one.
+
+    One that is not ours to write over (somebody has copied the marker) is passed by.
+    """
+    ours = [each async for each in _comments(call, listed) if marker in str(each.get("body"))]
+    for place, each in enumerate(ours):
+        if each.get("body") != text:
+            status, _ = await call(verb, f"{one}/{int(each['id'])}", {"body": text}, expected=(403, 404))
+            if status >= 400:
+                continue
+        for other in ours[place + 1 :]:
+            await call("DELETE", f"{one}/{int(other['id'])}", expected=(403, 404))
+        return
+    if fresh:
+        await call("POST", listed, {"body": text})
+
+
+async def _comments(call: _Call, listed: str) -> AsyncIterator[dict[str, Any]]:
+    """All comments, each once, the oldest first as far as the forge keeps to it. Gitea has no pages: each is the whole."""
+    query = {"per_page": _PAGE, "limit": _PAGE, "sort": "asc", "order_by": "created_at"}
+    seen: set[int] = set()
+    for page in range(1, _PAGES + 1):
+        _, said = await call("GET", f"{listed}?{urlencode(query | {'page': page})}")
+        new = [each for each in _dicts(said) if int(each["id"]) not in seen]
+        for each in new:
+            seen.add(int(each["id"]))
+            yield each
+        if len(new) < _PAGE:
+            return
+
+
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content) if content else None
@@ -227,11 +293,27 @@ def _words(said: Any) -> str:
     """What the forge says of an error, short and on one line."""
     found = said.get("message") or said.get("error") if isinstance(said, dict) else None
     text = found if isinstance(found, str) else json.dumps(found) if found else "it does not say why"
+    # GitHub puts what one can act on into a list beside the message.
+    more = [str(each["message"]) for each in _dicts(said.get("errors") if isinstance(said, dict) else None) if each.get("message")]  # fmt: skip
+    text = "; ".join([text, *more])
     return "".join(letter if letter.isprintable() else " " for letter in text)[:300]
 
 
-def _seconds(text: str | None) -> float:
+def _limited(status: int, headers: Mapping[str, str], said: Any) -> float | None:
+    """The seconds for which the forge wants to be left alone, if that is what it says; None if it says something else."""
+    spent = headers.get("x-ratelimit-remaining", headers.get("ratelimit-remaining", "")) == "0"
+    asked = "retry-after" in headers or spent or "rate limit" in _words(said).lower()
+    if status != 429 and not (status == 403 and asked):
+        return None
+    if "retry-after" in headers:
+        return _seconds(headers["retry-after"], 60)
+    reset = headers.get("x-ratelimit-reset", headers.get("ratelimit-reset", ""))
+    return _seconds(str(float(reset) - time.time()), 60) if reset.isdigit() else 60.0
+
+
+def _seconds(text: str | None, otherwise: float) -> float:
+    """Seconds as a header has them, between one and an hour."""
     try:
-        return min(3600.0, max(1.0, float(text or 5)))
+        return min(3600.0, max(1.0, float(text or otherwise)))
     except ValueError:
-        return 5.0
+        return otherwise

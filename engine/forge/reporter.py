@@ -1,23 +1,28 @@
 """Tells the forges: one terminal status for each commit and source, a comment on its pull request, proposals' pull requests.
 
 What is told is made from the registry when it is sent, and sent until the forge has it: whatever the forge drops, delays
-or repeats, the last status that it shows is what the registry says.
+or repeats, the last status that it shows is what the registry says. A forge that is away, has had enough, or does not
+know our token is left alone for a while as a whole: its messages wait, and are never given up for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from engine.errors import Misconfigured, Unavailable
-from engine.forge.apis import Http, Refused, State, api_of
+from engine.forge.apis import Away, Denied, Http, Refused, State, api_of
+from engine.forge.pauses import Pauses
 from engine.forge.places import Place, place_of
 from engine.forge.pull_requests import pull_request
+from engine.passes import keep_on
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import ForgeSettings, SourceSettings
-from engine.storage import forge_messages, proposals
+from engine.storage import forge_messages, proposals, sources
 from engine.storage.database import Database
 from engine.storage.rows import Record
 
@@ -28,6 +33,12 @@ _LEASE = 120.0
 _BATCH = 8
 _REFUSALS = 8
 """Times that a forge may refuse a message before it is parked."""
+_LONGEST = 300.0
+"""Seconds between two tries, unless the forge asks for more."""
+_UNTIL_MENDED = 60.0
+"""As long where a person has to see to it, who then wants to see it go."""
+_LOOKED_AGAIN = 5
+"""Times that a comment is written anew, because the registry has moved while it was written."""
 _PROBLEMS_SHOWN = 50
 Sources = Callable[[], Mapping[str, SourceSettings]]
 
@@ -36,14 +47,22 @@ class Reporter:
     """Tells the forges of the sources that this process watches."""
 
     def __init__(
-        self, database: Database, forges: Sequence[ForgeSettings], sources: Sources, *, public_url: str = ""
+        self,
+        database: Database,
+        forges: Sequence[ForgeSettings],
+        watched: Sources,
+        *,
+        public_url: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._registry = WorkflowRegistry(database)
         self._forges = forges
-        self._sources = sources
+        self._sources = watched
         self._public_url = public_url.rstrip("/")
         self._http = Http()
+        self._pauses = Pauses(clock)
+        self._commenting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def aclose(self) -> None:
         """Close the connections to the forges."""
@@ -51,17 +70,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Tell until cancelled. An absent Postgres is waited for."""
-        while True:
-            try:
-                busy = await self.pass_once()
-            except Unavailable as error:
-                _log.warning("forges wait", reason=error.message)
-                busy = 0
-            except Exception:  # promise P9
-                _log.exception("pass over the forges' messages failed")
-                busy = 0
-            if not busy:
-                await asyncio.sleep(_EVERY)
+        await keep_on(self.pass_once, what="messages for forges", pause=_EVERY)
 
     async def pass_once(self) -> int:
         """Tell what is due; how many messages there were."""
@@ -69,10 +78,11 @@ class Reporter:
         if not places:
             return 0
         chatty = [name for name, place in places.items() if place.forge.comments]
+        open_ = [name for name, place in places.items() if not self._pauses.closed(place.forge.name)]
         async with self._database.begin() as connection:
             await forge_messages.note_revisions(connection, list(places), kinds=["status"])
             await forge_messages.note_revisions(connection, chatty, kinds=["comment"])
-            due = await forge_messages.claim(connection, list(places), count=_BATCH, lease=_LEASE)
+            due = await forge_messages.claim(connection, open_, count=_BATCH, lease=_LEASE)
         await asyncio.gather(*(self._tell(message, places[message["source"]]) for message in due))
         return len(due)
 
@@ -81,36 +91,48 @@ class Reporter:
         return {name: place for name, place in found.items() if place is not None}
 
     async def _tell(self, message: Record, place: Place) -> None:
+        forge = place.forge.name
         try:
             await self._send(message, place)
-        except Unavailable as error:
-            await self._postpone(
-                message, max(error.retry_after, min(300.0, 2.0 ** message["attempts"])), error.message
-            )
-        except (Refused, Misconfigured) as error:
-            park = message["attempts"] >= _REFUSALS
-            await self._postpone(message, min(300.0, 4.0 ** message["attempts"]), str(error), park=park)
+        except Away as error:
+            delay = self._pauses.failed(forge, error.retry_after, _LONGEST)
+            await self._postpone(message, delay, error.message)
+        except Unavailable:  # Postgres
+            raise
+        except Misconfigured as error:
+            await self._postpone(message, self._pauses.failed(forge, 1.0, _UNTIL_MENDED), str(error))
+        except Denied as error:
+            delay = min(_LONGEST, 2.0 ** min(message["attempts"], 20))
+            if error.unknown:
+                delay = self._pauses.failed(forge, 1.0, _UNTIL_MENDED)
+            await self._postpone(message, delay, f"{error}; {_way_out(place, unknown=error.unknown)}")
+        except Refused as error:
+            delay = min(_LONGEST, 4.0 ** (1 + int(message["body"].get("refusals", 0))))
+            await self._postpone(message, delay, str(error), refused=True)
         except Exception as error:  # one poisoned message must not stop the others (P9)
             _log.exception("forge not told", kind=message["kind"], source=message["source"])
-            await self._postpone(message, 300.0, type(error).__name__, park=message["attempts"] >= _REFUSALS)
+            await self._postpone(message, _LONGEST, type(error).__name__, refused=True)
         else:
+            self._pauses.well(forge)
             async with self._database.begin() as connection:
                 await forge_messages.sent(connection, message)
 
-    async def _postpone(self, message: Record, delay: float, error: str, *, park: bool = False) -> None:
+    async def _postpone(self, message: Record, delay: float, error: str, *, refused: bool = False) -> None:
         async with self._database.begin() as connection:
-            await forge_messages.postpone(connection, message, delay=delay, error=error, park=park)
-        log = _log.error if park else _log.warning
+            parked = await forge_messages.postpone(
+                connection, message, delay=delay, error=error, refused=refused, limit=_REFUSALS
+            )
+        log = _log.error if parked else _log.warning
         log(
             "forge not told",
             kind=message["kind"],
             source=message["source"],
             subject=message["subject"],
             reason=error,
+            given_up=parked,
         )
 
     async def _send(self, message: Record, place: Place) -> None:
-        api = api_of(place, self._http)
         if message["kind"] == "pull_request":
             await self._open(message, place)
             return
@@ -119,7 +141,7 @@ class Reporter:
         if revision is None:
             return
         if message["kind"] == "status":
-            await api.set_status(
+            await api_of(place, self._http).set_status(
                 revision["sha"],
                 f"pinflow/{revision['source']}",
                 _state(revision),
@@ -128,8 +150,34 @@ class Reporter:
                 again=message["attempts"] > 1,
             )
         elif (number := pull_request(revision["subject"])) is not None:
-            marker = f"<!-- pinflow:{revision['source']}:{revision['sha']} -->"
-            await api.comment(number, marker, f"{marker}\n{await self._in_full(revision)}")
+            async with self._commenting[place.forge.name]:
+                await self._comment(place, number)
+
+    async def _comment(self, place: Place, number: int) -> None:
+        """Bring the one comment of a pull request to what the registry says of it, whichever source is the news.
+
+        Another daemon may write it at the same time, for another source: who writes looks at the registry again after it,
+        so that the last to write has seen all that was committed before.
+        """
+        api, told = api_of(place, self._http), None
+        for _ in range(_LOOKED_AGAIN):
+            text, worth = await self._of_pull_request(place, number)
+            if text in ("", told):
+                return
+            marker = f"<!-- pinflow:live:{self._public_url} -->"
+            await api.comment(number, marker, f"{marker}\n{text}", fresh=worth)
+            told = text
+
+    async def _of_pull_request(self, place: Place, number: int) -> tuple[str, bool]:
+        """What is to be said on a pull request, and whether it is worth a comment where there is none."""
+        async with self._database.read() as connection:
+            urls = {row["name"]: row["url"] for row in await sources.list_all(connection)}
+            here = [name for name, url in urls.items() if place_of(self._forges, name, url) == place]
+            named = await forge_messages.revisions_naming(connection, here, number)
+        newest = {each["source"]: each for each in named if pull_request(each["subject"]) == number}
+        parts = [await self._in_full(newest[source]) for source in sorted(newest)]
+        news = [text for text, is_news in parts if is_news]
+        return "\n".join(news or [text for text, _ in parts[:1]]), bool(news)
 
     async def _open(self, message: Record, place: Place) -> None:
         async with self._database.read() as connection:
@@ -159,7 +207,8 @@ class Reporter:
         first = f": {_located(found[0])}" if found else ""
         return f"{len(found)} problem{'' if len(found) == 1 else 's'}{first}"
 
-    async def _in_full(self, revision: Record) -> str:
+    async def _in_full(self, revision: Record) -> tuple[str, bool]:
+        """What is said of a revision, and whether it did anything to definitions."""
         address = self._address(revision["sha"])
         commit = f"`{revision['sha'][:12]}`"
         named = f"[{commit}]({address})" if address else commit
@@ -170,9 +219,9 @@ class Reporter:
             f"- `{name}` is retired" for name in retired
         ]
         if registered and not revision["problem_count"]:
-            return f"{head}is live.\n\n" + ("\n".join(lines) or "No definition changed.") + "\n"
+            return f"{head}is live.\n\n" + ("\n".join(lines) or "No definition changed.") + "\n", bool(lines)
         said = "is live in part." if registered else "was refused. What was live stays live."
-        return f"{head}{said}\n\n" + "\n".join([*lines, *await self._problems(revision)]) + "\n"
+        return f"{head}{said}\n\n" + "\n".join([*lines, *await self._problems(revision)]) + "\n", True
 
     async def _problems(self, revision: Record) -> list[str]:
         found = await self._found(revision)
@@ -194,6 +243,17 @@ class Reporter:
 
     def _address(self, sha: str) -> str:
         return f"{self._public_url}/commits/{sha}" if self._public_url else ""
+
+
+def _way_out(place: Place, *, unknown: bool) -> str:
+    """What the operator does about a token that is refused."""
+    where = place.forge.token_env or str(place.forge.token_file)
+    if unknown:
+        return f"give the daemon a token that is valid ({where}); what waits is then sent"
+    return (
+        f"the token ({where}) must be allowed to set statuses and to write on pull requests of {place.repository}; "
+        "what waits is then sent"
+    )
 
 
 def _state(revision: Record) -> State:

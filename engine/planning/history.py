@@ -14,6 +14,7 @@ from typing import Any, Final
 from engine.core.contracts import Json
 from engine.core.plan import HUMAN_APPROVAL, PHASES
 from engine.dsl.activity_types import ActivityTypes
+from engine.dsl.digests import task_digest
 from engine.dsl.json_schemas import compile_schema
 from engine.planning.plans import NOT_THERE, NotReplayed, Replayed
 from engine.planning.recorded import RecordedRun, RecordedTask
@@ -51,17 +52,15 @@ def replay(
         return NotReplayed(run.id, "how it ended is not recorded")
     if refused := _refused(run, new):
         return Replayed(run.id, run.commit_sha, "", "started", f"refused: {refused}", run.status)
-    played_old, played_new, unknown = _comparable(old, new)
+    played_old, played_new, unknown, whole = _comparable(old, new)
     before = _play(run, played_old, frozenset(), types)
     if differs := _first_difference(_recorded(run, played_old), before, played_old):
-        return NotReplayed(
-            run.id, f"its own definition does not lead to what is recorded: {_in_words(differs)}"
-        )
+        return NotReplayed(run.id, _unexplained(differs))
     after = _play(run, played_new, unknown, types)
     for missing in after.missing:
         if path_of(missing.task) in unknown:
             return NotReplayed(run.id, f"what {missing.task} gave before its `outputs` were made is not kept")
-    return _compared(run, before, after, played_new)
+    return _compared(run, before, after, played_new) or _fed_otherwise(run, before, after, new, whole)
 
 
 def _play(run: RecordedRun, form: dict[str, Any], unknown: frozenset[str], types: ActivityTypes) -> Trace:
@@ -139,8 +138,7 @@ def _was_called(task: RecordedTask, compiled: dict[str, Any] | None) -> bool:
         return False
     if task.task.endswith(UNDO):
         return True
-    kind: str = compiled["type"]
-    return kind == "workflow" or (kind == "activity" and bool(compiled["activity_type"] != HUMAN_APPROVAL))
+    return _answers(compiled)
 
 
 def _mock(run: RecordedRun, task: RecordedTask) -> Mock:
@@ -186,12 +184,12 @@ def _failure(error: dict[str, Json]) -> Failure:
 
 def _comparable(
     old: dict[str, Any], new: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
+) -> tuple[dict[str, Any], dict[str, Any], frozenset[str], frozenset[str]]:
     """Both forms as far as their difference can be told from what is recorded.
 
     `outputs` and `success_when` are left out where they are the same: their verdict is what is recorded.  A map, loop or
     group that is written the same is one step with its recorded outcome: what finished items gave is not kept.
-    And the tasks, by path, of which the raw result would be needed and is not kept.
+    And, by path, the tasks of which the raw result would be needed and is not kept, and those that are one step.
     """
     before, after = dict(_tasks(old)), dict(_tasks(new))
     whole = {path for path in before if path in after and _same_inside(old, before[path], new, after[path])}
@@ -208,14 +206,33 @@ def _comparable(
         elif was.get("outputs") is not None:
             unknown.add(path)
     gone = {path for path, task in before.items() if path not in after and task["type"] in _JUDGED}
-    return _settled(old, same | gone | unknown, whole), _settled(new, same, whole), frozenset(unknown)
+    forms = _settled(old, same | gone | unknown, whole), _settled(new, same, whole)
+    return *forms, frozenset(unknown), frozenset(whole)
 
 
 def _same_inside(old: dict[str, Any], was: dict[str, Any], new: dict[str, Any], task: dict[str, Any]) -> bool:
     if not task.get("tasks") or not was.get("tasks"):
         return False
     inside = [{key: value for key, value in each.items() if key not in _AROUND} for each in (was, task)]
-    return bool(_meant(old, inside[0]) == _meant(new, inside[1]))
+    if old["env"] != new["env"] and any(ref.partition(".")[0] == "env" for ref in _refs(new, inside[1])):
+        return False
+    return task_digest(inside[0], old["exprs"]) == task_digest(inside[1], new["exprs"])
+
+
+def _refs(form: dict[str, Any], value: Json) -> Iterator[str]:
+    """What the expressions of a compiled value read."""
+    match value:
+        case {"$expr": int(number)}:
+            yield from form["exprs"][number]["refs"]
+        case {"$text": list(parts)}:
+            for part in parts:
+                yield from () if isinstance(part, str) else form["exprs"][part]["refs"]
+        case dict():
+            for item in value.values():
+                yield from _refs(form, item)
+        case list():
+            for item in value:
+                yield from _refs(form, item)
 
 
 def _settled(form: dict[str, Any], paths: set[str], whole: set[str]) -> dict[str, Any]:
@@ -239,12 +256,19 @@ def _settled(form: dict[str, Any], paths: set[str], whole: set[str]) -> dict[str
 
 def _meant(form: dict[str, Any], value: Json) -> Json:
     """A compiled value with its expressions in place of their numbers."""
-    if isinstance(value, dict):
-        if "$expr" in value:
-            return {"$expr": form["exprs"][value["$expr"]]}
-        return {key: _meant(form, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_meant(form, item) for item in value]
+    match value:
+        case {"$expr": int(number)}:
+            return {"$expr": form["exprs"][number]["src"]}
+        case {"$text": list(parts)}:
+            return {
+                "$text": [
+                    part if isinstance(part, str) else {"$expr": form["exprs"][part]["src"]} for part in parts
+                ]
+            }
+        case dict():
+            return {key: _meant(form, item) for key, item in value.items()}
+        case list():
+            return [_meant(form, item) for item in value]
     return value
 
 
@@ -281,9 +305,39 @@ def _compared(run: RecordedRun, before: Trace, after: Trace, form: dict[str, Any
     if found is None:
         return None
     task, was, would = found
-    if was == "CANCELLED":
-        would = "another: it was broken off, and never answered"
+    kinds = dict(_tasks(form))
+    if was == "CANCELLED" and _answers(kinds.get(path_of(task))):
+        would = "unknown, since it was broken off"
     return Replayed(run.id, run.commit_sha, task, was, would, run.status, after.status)
+
+
+def _answers(task: dict[str, Any] | None) -> bool:
+    """Whether how a task ends comes from outside: from an activity, a child, or what is one step here."""
+    if task is None:
+        return False
+    kind = task["type"]
+    return kind == "workflow" or (kind == "activity" and bool(task["activity_type"] != HUMAN_APPROVAL))
+
+
+def _fed_otherwise(
+    run: RecordedRun, before: Trace, after: Trace, new: dict[str, Any], whole: frozenset[str]
+) -> Replayed | None:
+    """The first task taken as one step that reads something else than it did: what it would do with it is unknown."""
+    for path, task in _tasks(new):
+        if path not in whole or path not in before.tasks or path not in after.tasks:
+            continue
+        if not {before.tasks[path].status, after.tasks[path].status} <= {"COMPLETED", "FAILED"}:
+            continue
+        around = path.rpartition(".")[0]
+        inside = {key: value for key, value in task.items() if key not in _AROUND}
+        for name in (ref.split(".")[1] for ref in _refs(new, inside) if ref.startswith("tasks.")):
+            read = f"{around}.{name}" if around else name
+            if before.given.get(read) != after.given.get(read):
+                would = f"RUNNING on what {read} would give, of which nothing is recorded"
+                return Replayed(
+                    run.id, run.commit_sha, path, before.tasks[path].status, would, run.status, ""
+                )
+    return None
 
 
 def _first_difference(before: Trace, after: Trace, form: dict[str, Any]) -> _Difference | None:
@@ -316,9 +370,14 @@ def _position(form: dict[str, Any], name: str) -> int:
     return next((at for at, (path, _) in enumerate(_tasks(form)) if path == path_of(name)), -1)
 
 
-def _in_words(difference: _Difference) -> str:
+def _unexplained(difference: _Difference) -> str:
+    """Why a run says nothing whose own definition leads elsewhere."""
     task, was, would = difference
-    return f"{task or 'the run'} was {was}, and comes to {would}"
+    if path_of(task) != task:
+        outer = task.partition("[")[0]
+        return f"what the tasks inside of {outer} gave is not kept"
+    comes = f"{task or 'the run'} was {was}, and comes to {would}"
+    return f"its own definition does not lead to what is recorded: {comes}"
 
 
 def replay_all(
@@ -330,7 +389,7 @@ def replay_all(
     for run, old in runs:
         try:
             found = replay(run, old, new, types)
-        except (KeyError, ValueError, TypeError, AssertionError) as error:
+        except (LookupError, ValueError, TypeError, AssertionError) as error:
             # Recorded by another release, or damaged: it says nothing, and the others still do.
             found = NotReplayed(run.id, f"it cannot be read: {type(error).__name__}")
         if isinstance(found, Replayed):

@@ -28,7 +28,7 @@ class FileChange:
     """A definition file at the two ends of the range; None where it does not stand.
 
     `functions` are files below the source's `functions/` that differ: they change what the definition does, even
-    where its own text is the same at both ends.  `source` is the folder of the source: in two of them the same name may
+    where its own text is the same at both ends.  `folder` is that of the source: in two of them the same name may
     stand, as two workflows.
     """
 
@@ -36,7 +36,7 @@ class FileChange:
     old: bytes | None
     new: bytes | None
     functions: tuple[str, ...] = ()
-    source: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,18 @@ def make_plan(
     for file in sorted(files, key=lambda each: each.path):
         before = _side(file.path, file.old)
         if before is not None and before.meaning.name:
-            old.setdefault((file.source, before.meaning.name), before)
+            old.setdefault((file.folder, before.meaning.name), before)
         if file.new is None:
             continue
         checked = check(file.new, file.path, types)
         found += checked.problems
         if checked.problems:
             name = checked.name or (before.meaning.name if before else "")
-            invalid[file.source, name or file.path] = DefinitionPlan(name, "invalid", file.path)
+            invalid[file.folder, name or file.path] = DefinitionPlan(name, "invalid", file.path)
             continue
         after = _side(file.path, file.new)
         assert after is not None
-        known = (file.source, after.meaning.name)
+        known = (file.folder, after.meaning.name)
         if (
             twice := _twice(after, new[known].path if known in new else (names or {}).get(known))
         ) is not None:

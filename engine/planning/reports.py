@@ -46,7 +46,7 @@ def as_text(plan: Plan) -> str:
 def as_markdown(plan: Plan) -> str:
     """The plan for the comment of a pull request. Nothing of the files is read as Markdown there."""
     head = [MARKER, "### Pinflow plan", "", f"`{_range(plan)}`: {_summary(plan)}", ""]
-    head += [f"> {_md(note)}\n" for note in plan.notes]
+    head += [f"> {_code(note)}\n" for note in plan.notes]
     if plan.problems:
         head += ["**This change would be refused.**", ""]
     made = "\n".join(head).rstrip("\n") + "\n\n"
@@ -173,8 +173,10 @@ def _live_lines(live: Live, shown: Callable[[str], str]) -> Iterator[str]:
         yield f"  started as a child by: {', '.join(map(shown, live.parents))}"
     if live.triggers:
         yield f"  starts by itself: {', '.join(map(shown, live.triggers))}"
-    if live.replayed or live.unknown:
+    if live.replayed:
         yield f"  {len(live.differ)} of {live.replayed} recorded runs would go another way"
+    elif live.unknown:
+        yield "  no recorded run could be compared"
     for run in live.differ:
         yield f"    {shown(run.run)}: {_another_way(run, shown)}"
     for unknown in live.unknown:
@@ -237,13 +239,3 @@ def _code(text: str, *, cell: bool = False) -> str:
     fence = "`" * (longest + 1)
     pad = " " if text.startswith("`") or text.endswith("`") or not text else ""
     return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def _md(text: str) -> str:
-    """Text outside of a code span, with all that Markdown, HTML or a forge would read taken out of its meaning."""
-    text = _plain(text)
-    for sign in "\\`*_[]<>#|@":
-        text = text.replace(
-            sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "&#64;"}[sign]
-        )
-    return text

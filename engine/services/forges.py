@@ -58,6 +58,11 @@ class ForgeService:
         async with self._database.read() as connection:
             return await forge_messages.faults(connection)
 
+    async def tell_again(self, source: str) -> None:
+        """Have what the forge of a source was not told sent again now, also what was given up."""
+        async with self._database.begin() as connection:
+            await forge_messages.try_again(connection, source)
+
     def warning(self, source: str, url: str) -> str:
         """Why no webhook of the source's forge is taken, although one is meant to be; else ""."""
         place = place_of(list(self._forges.values()), source, url)

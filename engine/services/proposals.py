@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine import faults
@@ -17,11 +17,13 @@ from engine.dsl.checking import check
 from engine.dsl.compiler import digest
 from engine.dsl.definition_files import is_definition
 from engine.errors import Conflict, InputProblem, InvalidDefinition, InvalidInput, NotFound
+from engine.forge.places import place_of
 from engine.registry import publish
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services import cursors
 from engine.services.callers import Caller
 from engine.services.ids import new_id
+from engine.settings import ForgeSettings
 from engine.storage import audit, blobs, proposals, registry, sources
 from engine.storage.database import Connection, Database
 from engine.storage.rows import Record
@@ -38,8 +40,11 @@ _PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99}/){0,8}[A-Za-z0-9_][A-Za
 class ProposalService:
     """Checks what is proposed, and writes the intent; whoever watches the source makes the commit."""
 
-    def __init__(self, database: Database, definitions: WorkflowRegistry) -> None:
+    def __init__(
+        self, database: Database, definitions: WorkflowRegistry, forges: Sequence[ForgeSettings] = ()
+    ) -> None:
         self._database = database
+        self._forges = forges
         self._registry = definitions
         self._types = ActivityTypes.default()
 
@@ -70,6 +75,7 @@ class ProposalService:
         name = checked.name
         async with self._database.begin() as connection:
             target = await _source_of(connection, name, source)
+            self._check_forge(target, pull_request)
             place = await _place_of(connection, target, name, path)
             live = await registry.live_by_name(connection, name, target["name"])
             if live and live[0]["digest"] == digest(text) and live[0]["path"] == place:
@@ -114,6 +120,12 @@ class ProposalService:
         async with self._database.begin() as connection:
             known = {row["name"]: row for row in await sources.list_all(connection)}
             target = _named(known, target_name)
+            if direct and pull_request:
+                raise InvalidInput(
+                    "a commit on the branch itself has no pull request",
+                    [InputProblem("/pull_request", "leave it out, or `direct`")],
+                )
+            self._check_forge(target, pull_request)
             live = await registry.live_by_name(connection, name, target_name)
             cursor = await publish.read_cursor(connection, target["id"])
             bundle = pin.bundle_digest if pin.bundle_digest != cursor.live_bundle else ""
@@ -187,6 +199,15 @@ class ProposalService:
         assert row is not None
         return row
 
+    def _check_forge(self, target: Record, pull_request: bool) -> None:
+        """A pull request that nobody would ever open is refused while somebody is there to read it."""
+        if pull_request and place_of(self._forges, target["name"], target["url"]) is None:
+            raise InvalidInput(
+                f"no forge is known for source {target['name']}",
+                [InputProblem("/pull_request", "is opened at a forge of PINFLOW_FORGES only")],
+                hint="leave it out: the commit stands on a branch all the same; docs/how-to/connect-a-forge.md",
+            )
+
     async def _before(self, caller: Caller, key: str, hashed: str) -> Record | None:
         """What the caller's key led to. Raises `Conflict` if it was another request."""
         if not key:
@@ -259,6 +280,10 @@ async def _place_of(connection: Connection, target: Record, name: str, path: str
 
 
 async def _check_free(connection: Connection, target: Record, name: str, place: str) -> None:
+    for row in await sources.list_all(connection):
+        same = all(row[key] == target[key] for key in ("url", "branch"))
+        if row["kind"] == "sources" and same and row["folder"].casefold() == place.casefold():
+            raise Conflict(f"{place} is the list of sources {row['name']}", hint="give another path")
     for row in await registry.live_touched(connection, target["id"], paths=[place], names=[]):
         if row["name"] != name:
             raise Conflict(f"{place} holds the workflow {row['name']}", hint="give another path")

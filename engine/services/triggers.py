@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from engine import faults
-from engine.activities.secrets import SecretRequest, Secrets
+from engine.activities.secrets import VARIABLE, SecretRequest, Secrets
 from engine.core.contracts import Json, TaskError
 from engine.core.triggering import inputs_of, trigger_of
 from engine.core.values import UNFORESEEN
@@ -30,7 +30,7 @@ from engine.storage.rows import Record
 BACKFILLED_AT_ONCE = 100
 """Runs that one call starts at most; the answer says where to go on."""
 _OUTLOOK = 1.0
-"""Seconds that a reader waits for Temporal's word on what comes next."""
+"""Seconds that a reader waits for Temporal's word on what comes next, and for that of a provider of secrets."""
 _SHORTEST, _LONGEST = 1.0, 30.0
 """Seconds between two looks of a moment that waits for another run to end."""
 
@@ -317,18 +317,23 @@ class TriggerService:
         async with self._database.read() as connection:
             rows = await triggers.of_workflow(connection, source_id, workflow)
         outlooks = await asyncio.gather(*(self._outlook(row) for row in rows))
-        shown = [_shown(row, outlook) for row, outlook in zip(rows, outlooks, strict=True)]
-        return [each | await self._unsigned(row) for row, each in zip(rows, shown, strict=True)]
+        unsigned = await asyncio.gather(*(self._unsigned(row) for row in rows))
+        told = zip(rows, outlooks, unsigned, strict=True)
+        return [_shown(row, outlook) | lacks for row, outlook, lacks in told]
 
     async def _unsigned(self, row: Record) -> dict[str, Json]:
         """What is to be said of a webhook whose secret is not there: nothing else tells why all that comes is refused."""
         if row["spec"]["type"] != "webhook":
             return {}
         try:
-            await self._secrets.get(secret_of(row))
+            async with asyncio.timeout(_OUTLOOK):
+                await self._secrets.get(secret_of(row))
+        except TimeoutError:
+            return {}
         except PinflowError as error:
-            told = f"every delivery is refused (401), since {error.message}"
-            return {"status": "NO_SECRET", "message": f"{told}; the API needs it as the workers do"}
+            where = f"set {VARIABLE}{row['spec']['secret']} for the API, or add it where PINFLOW_SECRETS says"
+            told = f"every delivery is refused (401): {error.message}; {where}"
+            return {"status": "NO_SECRET", "message": told}
         return {}
 
     async def refused(self) -> dict[str, list[Record]]:

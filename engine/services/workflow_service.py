@@ -60,7 +60,7 @@ class WorkflowService:
         self.audit = AuditService(database, self.registry)
         self.sources = SourceService(database)
         self.plans = PlanService(database, self.registry)
-        self.proposals = ProposalService(database, self.registry)
+        self.proposals = ProposalService(database, self.registry, forges)
         self.forges = ForgeService(database, forges, tally=self.tally, window=webhook_window)
         self.tokens = TokenService(database)
         self.health = HealthService(database, executor)

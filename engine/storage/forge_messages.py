@@ -81,21 +81,54 @@ async def sent(connection: AsyncConnection, message: Record) -> None:
     await connection.execute(_SENT, {"id": message["id"], "revision": revision})
 
 
+# What a forge refuses is counted apart from the tries: a forge that was away for a day has refused nothing.
 _POSTPONE = text(
     """
     UPDATE forge_messages SET due_at = now() + make_interval(secs => :delay), last_error = :error,
-           parked_at = CASE WHEN :park THEN now() END
-    WHERE id = :id AND sent_at IS NULL
+           body = CASE WHEN :refused THEN body || jsonb_build_object('refusals', COALESCE((body ->> 'refusals')::int, 0) + 1)
+                       ELSE body END,
+           parked_at = CASE WHEN :refused AND COALESCE((body ->> 'refusals')::int, 0) + 1 >= :limit
+                              OR created_at < now() - interval '7 days' THEN now() END
+    WHERE id = :id AND sent_at IS NULL RETURNING parked_at IS NOT NULL AS parked
     """
 )
 
 
 async def postpone(
-    connection: AsyncConnection, message: Record, *, delay: float, error: str, park: bool = False
-) -> None:
-    """The forge was not told: try again after `delay` seconds, or never (`park`)."""
-    values = {"id": message["id"], "delay": delay, "error": clean_text(error), "park": park}
-    await connection.execute(_POSTPONE, values)
+    connection: AsyncConnection,
+    message: Record,
+    *,
+    delay: float,
+    error: str,
+    refused: bool = False,
+    limit: int = 8,
+) -> bool:
+    """The forge was not told: try again after `delay` seconds. True if it is given up: it `refused` this message for the
+    `limit`th time, or the message is a week old."""
+    values = {
+        "id": message["id"],
+        "delay": delay,
+        "error": clean_text(error),
+        "refused": refused,
+        "limit": limit,
+    }
+    row = (await connection.execute(_POSTPONE, values)).one_or_none()
+    return row is not None and bool(row.parked)
+
+
+_AGAIN = text(
+    """
+    UPDATE forge_messages m SET due_at = now(), parked_at = NULL, body = m.body - 'refusals',
+           created_at = GREATEST(m.created_at, now() - interval '6 days')
+    FROM sources s
+    WHERE s.id = m.source_id AND s.name = :source AND m.sent_at IS NULL AND m.created_at > now() - interval '30 days'
+    """
+)
+
+
+async def try_again(connection: AsyncConnection, source: str) -> None:
+    """Somebody has seen to it: what a source's forge was not told is due now, also what was given up in the last month."""
+    await connection.execute(_AGAIN, {"source": source})
 
 
 _REVISION = text(
@@ -110,6 +143,22 @@ _REVISION = text(
 async def revision(connection: AsyncConnection, id: int) -> Record | None:
     """The revision that a message is about."""
     return await one(connection, _REVISION, {"id": id})
+
+
+_NAMING = text(
+    """
+    SELECT r.id, r.sha, r.status, r.subject, r.seq, s.name AS source,
+           (SELECT count(*) FROM revision_problems p WHERE p.revision_id = r.id) AS problem_count
+    FROM (SELECT * FROM revisions ORDER BY id DESC LIMIT 5000) r JOIN sources s ON s.id = r.source_id
+    WHERE s.name = ANY(:sources) AND (strpos(r.subject, '#' || :number) > 0 OR strpos(r.subject, '!' || :number) > 0)
+    ORDER BY r.id
+    """
+).bindparams(bindparam("sources", type_=ARRAY(Text)))
+
+
+async def revisions_naming(connection: AsyncConnection, sources: Sequence[str], number: int) -> list[Record]:
+    """The newest revisions of these sources whose subject may name a pull request, the oldest first."""
+    return await many(connection, _NAMING, {"sources": list(sources), "number": str(number)})
 
 
 _FAULTS = text(

@@ -16,7 +16,9 @@ from engine.storage.rows import Record, many, one
 _SHOWN = """
     SELECT p.id, p.kind, s.name AS source, p.name, p.path, p.branch, p.direct, p.message, p.digest, p.bundle_digest,
            p.requested_by, p.request_hash, p.pull_request, p.status, p.commit_sha, p.base_sha, p.url, p.error,
-           p.created_at, p.pushed_at, p.attempts
+           p.created_at, p.pushed_at, p.attempts,
+           COALESCE((SELECT m.last_error FROM forge_messages m WHERE m.source_id = p.source_id AND m.kind = 'pull_request'
+                       AND m.subject = p.id AND m.sent_at IS NULL), '') AS pull_request_error
     FROM proposals p JOIN sources s ON s.id = p.source_id
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Text, bindparam, func, literal, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.storage.models import Source
@@ -52,6 +52,7 @@ async def ensure(
                 Source.kind,
                 Source.declaration,
                 Source.settings,
+                Source.contested_at,
             ).where(Source.name == name)
         )
     ).one_or_none()
@@ -61,7 +62,9 @@ async def ensure(
         await connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
         return int((await connection.execute(select(Source.id).where(Source.name == name))).scalar_one())
     values |= {"folder": folder} if found.live_seq == 0 else {}
-    if any(getattr(found, key) != value for key, value in values.items()):
+    if found.contested_at is not None:  # whoever still stands aside says so again
+        values |= {"contested_at": None, "contested_by": ""}
+    if any(getattr(found, key, "") != value for key, value in values.items()):
         await connection.execute(update(Source).where(Source.id == found.id).values(values))
     return int(found.id)
 
@@ -143,6 +146,26 @@ async def report(
     if answered is not None:
         done = update(Source).where(Source.id == source_id, Source.sync_requested_at == answered)
         await connection.execute(done.values(sync_requested_at=None))
+
+
+async def unwatch(connection: AsyncConnection, name: str, declaration: str) -> None:
+    """Note that the daemon that watched a source, as `declaration` says, does not any more. What is live stays."""
+    mine = update(Source).where(Source.name == name, Source.declaration == declaration)
+    await connection.execute(mine.values(watched_until=func.now()))
+
+
+_NOTE_FAULT = text(
+    """
+    UPDATE sources SET settings = (settings - 'file_fault') || CAST(:noted AS jsonb)
+    WHERE name = ANY(:names) AND coalesce(settings ->> 'file_fault', '') <> :fault
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)), bindparam("noted", type_=JSONB))
+
+
+async def note_file_fault(connection: AsyncConnection, names: Sequence[str], fault: str) -> None:
+    """Keep for people what is wrong with the file that declares these sources; "" if nothing is."""
+    noted = {"file_fault": fault} if fault else {}
+    await connection.execute(_NOTE_FAULT, {"names": list(names), "fault": fault, "noted": noted})
 
 
 async def contest(connection: AsyncConnection, source_id: int, *, by: str) -> None:

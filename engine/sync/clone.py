@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
@@ -125,7 +126,9 @@ class Clone:
                 entry = reader.folder(head, place)
                 listing = reader.diff("", _tree(entry))
                 known = {
-                    join(place, name): now.sha for name, (_, now) in listing.items() if now and now.is_file
+                    join(place, name): now.sha
+                    for name, (_, now) in listing.items()
+                    if now and now.is_file and is_definition(name)
                 }
                 if entry is not None and entry.is_file:
                     known[place] = entry.sha
@@ -231,21 +234,31 @@ def _above(folder: Path, prefix: str) -> Path:
 
 
 def _differing(work_tree: Path, place: str, known: Mapping[str, str]) -> Iterator[str]:
-    """Definitions in a work tree that are others than the blobs of the same paths, new ones and lost ones included."""
-    root = work_tree / place
-    files = [root] if root.is_file() else sorted(root.rglob("*"))
-    here = {file.relative_to(work_tree).as_posix(): file for file in files if not file.is_symlink()}
-    for path, file in here.items():
-        if is_definition(path) and file.is_file() and not _is_blob(file, known.get(path, "")):
+    """Definitions in a work tree that are others than the blobs of the same paths, new ones and lost ones included.
+
+    New ones are looked for below a folder only: in the whole of a repository, who knows what lies about.
+    """
+    new = _files_below(work_tree, place) if place else ()
+    for path in {*known, *new}:
+        if not _is_blob(work_tree / path, known.get(path, "")):
             yield path
-    yield from (path for path in known if is_definition(path) and not (work_tree / path).exists())
+
+
+def _files_below(work_tree: Path, place: str) -> Iterator[str]:
+    """The definitions that stand below a folder of a work tree; links are not followed."""
+    root = work_tree / place
+    for folder, _, names in os.walk(root):
+        for file in (Path(folder) / name for name in names):
+            if is_definition(file.relative_to(root).as_posix()) and not file.is_symlink():
+                yield file.relative_to(work_tree).as_posix()
 
 
 def _is_blob(file: Path, sha: str) -> bool:
     """Whether a file holds what the blob holds; line ends may be those of another system."""
-    if not sha or file.stat().st_size > _MAX_TEXT:
-        return bool(sha)
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes() if file.stat().st_size <= _MAX_TEXT else b""
+    except OSError:
+        return False
     make = hashlib.sha256 if len(sha) == 64 else hashlib.sha1
     texts = (content, content.replace(b"\r\n", b"\n"))
     return any(make(b"blob %d\0" % len(text) + text).hexdigest() == sha for text in texts)

@@ -49,6 +49,10 @@ async def run_sync(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # What is loaded by now stays: no collection needs to look at it again while ten thousand answers come in.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
     await serve_sync(settings, stop)
 
 
@@ -72,10 +76,6 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
         await fleet.apply(declared.now)
         reporter = Reporter(database, settings.forges, fleet.sources, public_url=settings.public_url)
         stack.push_async_callback(reporter.aclose)
-        # What is loaded by now stays: no collection needs to look at it again while ten thousand answers come in.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 10, 10)
         await _until(
             stop,
             [
@@ -83,7 +83,7 @@ async def serve_sync(settings: Settings, stop: asyncio.Event) -> None:
                 fleet.run(),
                 _watch_refs(fleet, stop),
                 _listen_to_requests(database, fleet),
-                declared.follow(fleet),
+                declared.follow(fleet, database),
                 _answer(settings, database, fleet, declared),
                 Proposer(database, fleet.sources, settings.data_dir, fleet.credential).run(),
                 reporter.run(),
@@ -116,10 +116,17 @@ class _Declared:
         self.now: Declarations = read_declarations(settings)
         self.fault = ""
 
-    async def follow(self, fleet: Fleet) -> None:
-        """Apply each change of the file."""
+    async def follow(self, fleet: Fleet, database: Database) -> None:
+        """Apply each change of the file; a fault in it is shown at every source that it declares."""
+        shown, names = "", set[str]()
         while self._settings.sources_file is not None:
             await asyncio.sleep(_FILE_EVERY)
+            if shown != self.fault:
+                with contextlib.suppress(Unavailable):
+                    names |= {each.name for each in (*self.now.sources, *self.now.includes)}
+                    async with database.begin() as connection:
+                        await sources.note_file_fault(connection, sorted(names), self.fault)
+                    shown = self.fault
             stamp = self._stamp()
             if stamp == self._seen:
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -121,11 +121,21 @@ class Fleet:
                 for key, loop in self._running.items()
                 if loop.declared != wanted.get(key, ()) or (lists_anew and loop.has_lists)
             ]
-            await asyncio.gather(*(self._running.pop(key).aclose() for key in over))
+            ended = [self._running.pop(key) for key in over]
+            await asyncio.gather(*(loop.aclose() for loop in ended))
+            await self._let_go([member for loop in ended for member in loop.members], wanted)
             for key, declared in wanted.items():
                 if key not in self._running:
                     self._running[key] = self._start(declared)
         self.on_change()
+
+    async def _let_go(self, members: Sequence[Member], wanted: Mapping[_Key, tuple[Declared, ...]]) -> None:
+        """Say of sources that are not declared any more that nobody looks at them."""
+        names = {each.name for declared in wanted.values() for each in declared}
+        for member in members:
+            if member.name not in names:
+                with member.noted("that it is not watched could not be noted"):
+                    await member.reconciler.unwatch()
 
     def _wanted(self) -> dict[_Key, tuple[Declared, ...]]:
         wanted: dict[_Key, tuple[Declared, ...]] = {}

@@ -27,7 +27,9 @@ REASONS_SAID: tuple[tuple[str, str], ...] = (
     (
         conditions.ACCESS_DENIED,
         r"Authentication failed|could not read (Username|Password)|Permission denied|Host key verification failed"
-        r"|returned error: 40[13]|terminal prompts disabled",
+        r"|returned error: 40[13]|terminal prompts disabled"
+        # Of a push with a credential that may only read.
+        r"|marked as read only|Permission to \S+ denied|not allowed to push|does not have write access",
     ),
     (
         conditions.REPOSITORY_NOT_FOUND,

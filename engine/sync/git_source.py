@@ -154,6 +154,10 @@ class GitCommand:
         for process in list(self.running):
             kill_group(process)
 
+    def redact(self, message: str) -> str:
+        """Words of a remote without what no message may hold: it knows the credential that it was given."""
+        return self._remote.redact(message, self._access.secrets())
+
     def run(
         self,
         arguments: Sequence[str],
@@ -242,7 +246,8 @@ class GitCommand:
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_ADVICE": "0",
-            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=yes",
+            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15 -o StrictHostKeyChecking=yes "
+            "-o ServerAliveInterval=10 -o ServerAliveCountMax=3",
             # The operator's own way to hand over a token; without one, git must not ask anybody.
             "GIT_ASKPASS": os.environ.get("GIT_ASKPASS", "/bin/false"),
             "SSH_ASKPASS": "/bin/false",
@@ -253,7 +258,7 @@ class GitCommand:
 
     def error(self, reason: str, message: str) -> SourceError:
         """An error about the remote, without credentials."""
-        said = self._remote.redact(message, self._access.secrets())
+        said = self.redact(message)
         return SourceError(said, reason=reason, hint=conditions.REASONS[reason].action)
 
 

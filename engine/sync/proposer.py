@@ -14,11 +14,13 @@ import structlog
 
 from engine.dsl import bundle as bundles
 from engine.errors import PinflowError, SourceError, Unavailable
+from engine.passes import keep_on
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import Credential, SourceSettings
-from engine.storage import proposals
+from engine.storage import proposals, registry
 from engine.storage.database import Database
 from engine.storage.rows import Record
+from engine.sync import conditions
 from engine.sync.plan import FUNCTIONS
 from engine.sync.pushing import Order, Pusher, Refused, TooLate
 
@@ -54,17 +56,7 @@ class Proposer:
 
     async def run(self) -> None:
         """Push until cancelled. An absent Postgres is waited for."""
-        while True:
-            try:
-                busy = await self.pass_once()
-            except Unavailable as error:
-                _log.warning("proposals wait", reason=error.message)
-                busy = 0
-            except Exception:  # promise P9
-                _log.exception("pass over proposals failed")
-                busy = 0
-            if not busy:
-                await asyncio.sleep(_EVERY)
+        await keep_on(self.pass_once, what="proposals", pause=_EVERY)
 
     async def pass_once(self) -> int:
         """Push what is due; how many there were."""
@@ -82,7 +74,7 @@ class Proposer:
         except TooLate as error:
             await self._postpone(row, 0.5, str(error))
         except SourceError as error:
-            await self._postpone(row, min(300.0, 2.0 ** row["attempts"]), f"{error.reason}: {error.message}")
+            await self._postpone(row, min(300.0, 2.0 ** row["attempts"]), _waits_for(row, error))
         except Unavailable:
             raise
         except PinflowError as error:
@@ -123,8 +115,14 @@ class Proposer:
             at=row["created_at"],
             files=files,
             clears=clears,
+            live=await self._is_live(row),
             again=row["attempts"] > 1,
         )
+
+    async def _is_live(self, row: Record) -> bool:
+        async with self._database.read() as connection:
+            live = await registry.live_by_name(connection, row["name"], row["source"])
+        return any(each["path"] == row["path"] for each in live)
 
     async def _fail(self, row: Record, why: str) -> None:
         async with self._database.begin() as connection:
@@ -138,3 +136,10 @@ class Proposer:
         async with self._database.begin() as connection:
             await proposals.postpone(connection, row["id"], delay=delay, error=why)
         _log.info("proposal waits", proposal=row["id"], source=row["source"], reason=why)
+
+
+def _waits_for(row: Record, error: SourceError) -> str:
+    said = f"{error.reason}: {error.message}"
+    if error.reason != conditions.ACCESS_DENIED:
+        return said
+    return f"{said}; the daemon's credential of {row['source']} must be allowed to push {row['branch']}"

@@ -59,6 +59,8 @@ class Order:
     clears: str = ""
     again: bool = False
     """It was tried before, with an outcome that nobody knows."""
+    live: bool = False
+    """The registry has the definition at `path`: what stands there is an earlier text of it, whatever it looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,21 +185,34 @@ class _Push:
         return commit
 
     def _check_place(self, base: str) -> None:
-        """Raise `Refused` if something other than this definition stands at the path."""
-        listed = self._must(["ls-tree", "-z", "--end-of-options", base, "--", self._order.path])
+        """Raise `Refused` if something other than this definition stands at the path, or would on some machines."""
+        path = self._order.path
+        listed = self._must(["ls-tree", "-z", "--end-of-options", base, "--", path])
         if not listed:
+            self._check_case(base)
             return
         mode, kind, sha = listed.partition("\t")[0].split()
         if kind != "blob" or not mode.startswith("100"):
-            raise Refused(f"{self._order.path} is no plain file on the branch")
+            raise Refused(f"{path} is no plain file on the branch")
         done = self._run(["cat-file", "blob", sha])
         named = _NAME.search(done.stdout)
-        if (
-            done.code == 0
-            and named is not None
-            and named[1].decode("utf-8", "replace").strip() != self._order.name
-        ):
-            raise Refused(f"another definition stands at {self._order.path} on the branch")
+        if named is None and not self._order.live:
+            raise Refused(
+                f"a file that is no definition of {self._order.name} stands at {path} on the branch"
+            )
+        if named is not None and named[1].decode("utf-8", "replace").strip() != self._order.name:
+            raise Refused(f"another definition stands at {path} on the branch")
+
+    def _check_case(self, base: str) -> None:
+        """Raise `Refused` if the new path differs from one that is there in nothing but upper and lower case."""
+        wanted = _with_folders(self._order.path)
+        folded = {each.casefold(): each for each in wanted}
+        listed = self._must(["ls-tree", "-r", "-t", "-z", "--name-only", "--end-of-options", base])
+        for each in listed.split("\0"):
+            if folded.get(each.casefold(), each) != each:
+                raise Refused(
+                    f"{self._order.path} differs from {each} on the branch in upper and lower case only"
+                )
 
     def _cleared(self, index: Mapping[str, str]) -> list[str]:
         if not self._order.clears:
@@ -257,7 +272,7 @@ class _Push:
                 raise TooLate("the remote was busy with the branch")
             why = reason.rpartition("(")[2].rstrip(")").strip()
             raise Refused(
-                self._remote.redact(f"the remote does not take it: {why}; {_remote_said(done.stderr)}")
+                self._git.redact(f"the remote does not take it: {why}; {_remote_said(done.stderr)}")
             )
         raise self._git.error(
             git_said.why(done.stderr) or conditions.FETCH_FAILED, git_said.last_words(done.stderr)
@@ -285,6 +300,11 @@ class _Push:
     ) -> Done:
         place = self._repository if git_dir == "" else None
         return self._git.run(arguments, limit=limit, git_dir=place, environment=environment)
+
+
+def _with_folders(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _remote_said(stderr: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from engine.dsl import bundle as bundles
 from engine.errors import Problem
+from engine.forge.pull_requests import subject_of
 from engine.registry.revisions import Author, Bundle, Commit, Cursor, LiveDefinition
 from engine.sync import plan
 from engine.sync import problems as codes
@@ -206,7 +207,7 @@ def _commit(found: CommitObject, tree: str) -> Commit:
         author_email=found.author_email,
         committer=found.committer,
         committed_at=found.committed_at,
-        subject=found.subject,
+        subject=subject_of(found.subject, found.message),
     )
 
 

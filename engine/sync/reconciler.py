@@ -7,6 +7,8 @@ stands in the registry, and the next pass begins from there.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -92,7 +94,7 @@ class Reconciler:
         self._judge = Judge(self.source.verify, rules, declared.trust, data_dir, self.source.verify_from)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"git-{self.source.name}")
         self._declaration = " ".join(
-            (shown_url(self.source.url), self.source.branch, self._folder, self.kind)
+            (shown_url(self.source.url), self.source.branch, self._folder, self.kind, _rules_of(declared))
         )
         self._source_id = 0
         self._recheck = True
@@ -137,6 +139,11 @@ class Reconciler:
         await self._report(standing, cursor)
         return standing
 
+    async def unwatch(self) -> None:
+        """Say that this source is not declared any more: what was told of it stays, and nobody looks."""
+        async with self._database.begin() as connection:
+            await sources.unwatch(connection, self.source.name, self._declaration)
+
     async def note_failure(self, error: Exception) -> None:
         """Say that a pass ended by a fault of ours."""
         message = f"{type(error).__name__}: {str(error)[:300]}"
@@ -165,7 +172,10 @@ class Reconciler:
 
     async def _stand_aside(self) -> Standing:
         """Another daemon was told later, and otherwise, what this source is: two that both publish would flip what is live."""
-        message = f"another daemon watches something else under this name; we were told: {self._declaration}"
+        message = (
+            "another daemon watches something else under this name, or by other rules; "
+            f"we were told: {self._declaration}"
+        )
         _log.error("stands aside", source=self.source.name, told=self._declaration)
         async with self._database.begin() as connection:
             await sources.contest(connection, self._source_id, by=self._declaration)
@@ -694,8 +704,16 @@ def _kept(cursor: Cursor, rows: Sequence[dict[str, Any]]) -> Standing:
 
 def _count(rows: Sequence[dict[str, Any]]) -> str:
     first = rows[0] if rows else {"file": "", "line": 0, "column": 0, "code": "", "message": ""}
-    place = f"{first['file']}:{first['line']}:{first['column']}: " if first["file"] else ""
+    line = f":{first['line']}:{first['column']}" if first["line"] else ""
+    place = f"{first['file']}{line}: " if first["file"] else ""
     return f"{len(rows)} problem{'s' if len(rows) > 1 else ''}, the first: {place}{first['code']} {first['message']}"
+
+
+def _rules_of(declared: Declared) -> str:
+    """A short digest of what decides what is taken: a daemon that knows older rules must not go around newer ones."""
+    rules = shown_settings(declared) | {"groups": declared.trust.groups if declared.trust else {}}
+    rules.pop("included_from", "")
+    return f"rules:{hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def shown_settings(declared: Declared) -> dict[str, Any]:

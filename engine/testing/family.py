@@ -114,6 +114,7 @@ class Family:
             for task in snapshot["tasks"]:
                 address = run.prefix + task["id"]
                 trace.tasks[address] = self._end(address, task)
+                trace.given[address] = task["outputs"]
                 if run is root and task["order"] and task["status"] != "SKIPPED":
                     orders[address] = task["order"]
         trace.path = sorted(orders, key=orders.__getitem__)

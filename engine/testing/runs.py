@@ -24,6 +24,7 @@ from engine.core.contracts import (
     ChildEnded,
     CloseApproval,
     Command,
+    DrainSlice,
     Event,
     FinishRun,
     FinishSlice,
@@ -33,6 +34,7 @@ from engine.core.contracts import (
     RequestApproval,
     ResumeRequested,
     RunStart,
+    SliceDrained,
     SliceEnded,
     SlotGranted,
     StartActivity,
@@ -108,6 +110,7 @@ class Run:
         self._members: dict[str, Run] = {}
         self._on_finish: Callable[[FinishRun | FinishSlice], None] | None = None
         self.prefix = prefix
+        self.cancels = 0
         self.requests: dict[str, Request] = {}
         self.finish: FinishRun | FinishSlice | None = None
 
@@ -161,6 +164,9 @@ class Run:
                 self._cancel_member(task, reason)
             case CancelSlice(task=task, offset=offset):
                 self._cancel_member(f"{task}[{offset}]", "")
+            case DrainSlice(task=task, offset=offset):
+                member = self._members[f"{task}[{offset}]"]
+                self._world.later(self._now, member, lambda: SliceDrained(self._now))
             case TellFamily():
                 self._tell_family(command)
             case AcquireSlot(task=task, group=group, limit=limit):
@@ -331,9 +337,9 @@ class Run:
         member = self._members.get(key)
         if member is not None:
             by = self._start_of.started_by
-            self._world.later(
-                self._now, member, lambda: CancelRequested(by, reason, self._now, f"{key}/cancel")
-            )
+            member.cancels += 1
+            id = f"{key}/cancel/{member.cancels}"  # a second one is no repeat: it leaves out the clean-up
+            self._world.later(self._now, member, lambda: CancelRequested(by, reason, self._now, id))
         elif key in self._running:  # it is mocked whole
             self._running.discard(key)
             self._later(0, lambda: ChildEnded(key, 0, "CANCELLED", None, None, self._now))

@@ -68,6 +68,8 @@ class Trace:
     waits: list[Waiting] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
+    given: dict[str, Json] = field(default_factory=dict, compare=False)
+    """What the tasks gave to their readers, by address."""
 
     def ends(self, name: str) -> list[TaskEnd]:
         """The task at an address, or every instance of it if `name` has no indices; none if it was never reached."""

@@ -10,6 +10,7 @@ import dataclasses
 from random import Random
 from typing import Any
 
+from engine.core.carrying import carried_of, explain
 from engine.core.contracts import (
     CancelRequested,
     CancelSlice,
@@ -35,6 +36,8 @@ from tests.simulation.random_definitions import CORRELATION, SIGNAL, Author
 from tests.support.definitions import start
 
 MOST_STEPS = 20_000
+RERUN = 0.2
+"""How often a run is run once more, taking over what it has."""
 CHILD = {
     "workflow": "child",
     "source": "main",
@@ -52,9 +55,11 @@ CHILD = {
 class World:
     """A run, its slices, and everything outside of them."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, *, first: World | None = None) -> None:
+        """`first` is the run that this one is a rerun of."""
         self.chance = chance
-        self.compiled = Author(chance).write()
+        self.first = first
+        self.compiled: dict[str, Any] = first.compiled if first else Author(chance).write()
         self.plan = Plan(self.compiled)
         self.bound = chance.choice([1, 3, 500, 500])
         self.bad = chance.choice([0.0, 0.2, 0.5])
@@ -66,7 +71,15 @@ class World:
         self.signalled = 0
 
     def simulate(self) -> list[Command]:
-        """Play until the run ends; gives all commands. Raises AssertionError at the first broken rule."""
+        """Play until the run ends, and perhaps once more; gives all commands. Raises AssertionError at the first broken rule."""
+        commands = self._play()
+        if self.first is None and self.chance.random() < RERUN:
+            again = World(self.chance, first=self)
+            commands += again._play()
+            again._judge_what_was_taken_over()
+        return commands
+
+    def _play(self) -> list[Command]:
         self.root.begin()
         self._deliver()
         for _ in range(MOST_STEPS):
@@ -230,6 +243,10 @@ class World:
         return actor
 
     def _begun(self) -> RunStart:
+        if self.first is not None:
+            old = self.first.root
+            carried = carried_of(self.plan, old.start, old.brain.snapshot()["tasks"])
+            return dataclasses.replace(old.start, execution_id="run-2", rerun_of="run-1", carried=carried)
         begun = start()
         pin = dataclasses.replace(
             begun.pin, calls={"child@same": "main/child@e"}, closure={"main/child@e": CHILD}
@@ -252,6 +269,26 @@ class World:
         assert self.actors == [self.root], "slices are left behind"
         oracle.judge(self.compiled, self.root.brain.snapshot(), self.root.finish, self._facts())
 
+    def _judge_what_was_taken_over(self) -> None:
+        """What is reused was done before and not undone, gives the same, and is not done again."""
+        assert self.first is not None
+        before = {task["id"]: task for task in self.first.root.brain.snapshot()["tasks"]}
+        now = {task["id"]: task for task in self.root.brain.snapshot()["tasks"]}
+        for address, task in now.items():
+            if "reused_from" in task:
+                assert task["status"] == "COMPLETED"
+                assert before[address]["status"] == "COMPLETED"
+                assert not before[address].get("compensation")
+                assert task["outputs"] in (before[address]["outputs"], None)
+                assert address not in self.root.ever
+        before_it = {task["id"]: task["depends_on"] for task in self.compiled["tasks"]}
+        for told in explain(self.plan, self.root.start):
+            name = told["task"]
+            # One that stands behind others may be told something else after all, if those ended otherwise this time.
+            known = all("reused_from" in now[other] for other in before_it[name])
+            if told["verdict"] == "reuse" and now[name]["status"] == "COMPLETED" and known:
+                assert "reused_from" in now[name], f"{told} and it ran"
+
     def _facts(self) -> oracle.Facts:
         state = self.root.brain.to_json()
         return oracle.Facts(
@@ -259,4 +296,5 @@ class World:
             targets=self.root.start.targets,
             undone=self.root.undo_order,
             ended=(state.get("ended") or {}).get("status", ""),
+            rerun=self.first is not None,
         )

@@ -51,6 +51,12 @@ def _typed(text: str) -> list[Step]:
     return [Step(command, "\n".join(shown)) for command, shown in made]
 
 
+def blocks(page: str, kind: str) -> list[str]:
+    """The blocks of one kind of a page below docs/, such as `yaml`."""
+    found = _BLOCK.finditer((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    return [block["text"] for block in found if block["kind"] == kind]
+
+
 def commands(page: str) -> list[str]:
     """The lines after `$ ` in the console blocks of a page below docs/, in their order."""
     return [step.command for step in steps(page) if step.command]

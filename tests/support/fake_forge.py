@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,11 +14,24 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.evil_server import Seen, Server, answer, serving
 
+_LIMITS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "429": ("429 Slow down", "slow down", {"retry_after": "1"}),
+    "spent": (
+        "403 Forbidden",
+        "API rate limit exceeded",
+        {"x_ratelimit_remaining": "0", "x_ratelimit_reset": ""},
+    ),
+    "secondary": ("403 Forbidden", "You have exceeded a secondary rate limit.", {}),
+    "quota": ("429 Too Many Requests", "Retry later", {"ratelimit_remaining": "0", "ratelimit_reset": ""}),
+}
+"""Answers of a forge that has had enough; an empty header is half an hour from now."""
+
 
 @dataclass
 class FakeForge:
     """What it was told. `faults` are taken one per request: `drop` (done, and no answer), `refuse` (not done, and no
-    answer), `500`, `429`, `422`, `garbage`, `huge` or `ok`."""
+    answer), `garbage`, `huge`, `ok`, a status (`500`, `422`, `403`, `404`, `301`), or a limit: `429`, `spent` (403 until a
+    moment), `secondary` (403 and words) or `quota` (429 until a moment, as GitLab has it)."""
 
     kind: str
     repository: str = "ada/flows"
@@ -26,6 +40,11 @@ class FakeForge:
     comments: list[dict[str, Any]] = field(default_factory=list)
     pulls: list[dict[str, Any]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """The method and path of each request."""
+    page: int = 100
+    absent: set[int] = field(default_factory=set)
+    """Pull requests that there are not."""
     server: Server | None = None
 
     @property
@@ -39,14 +58,20 @@ class FakeForge:
     async def handle(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
         """Answer one request, or misbehave."""
         fault = self.faults.pop(0) if self.faults else "ok"
+        self.asked.append(f"{seen.method} {seen.target}")
         if fault == "refuse":
             writer.transport.abort()
             return
-        if fault in ("500", "422"):
-            writer.write(answer(b'{"message": "no"}', f"{fault} No", content_type="application/json"))
+        if fault.isdigit() and fault != "429":
+            said = b'{"message": "no", "errors": [{"message": "not like this"}]}'
+            writer.write(answer(said, f"{fault} No", content_type="application/json"))
             return
-        if fault == "429":
-            writer.write(answer(b"", "429 Slow down", retry_after="1"))
+        if fault in _LIMITS:
+            line, words, headers = _LIMITS[fault]
+            moment = str(int(time.time()) + 1800)
+            headers = {name: value or moment for name, value in headers.items()}
+            said = json.dumps({"message": words}).encode()
+            writer.write(answer(said, line, content_type="application/json", **headers))
             return
         if fault == "huge":
             writer.write(answer(b" " * 5_000_000))
@@ -88,26 +113,37 @@ class FakeForge:
             return self._status(found[1], body)
         if method == "GET" and (found := re.fullmatch(r"commits/(\w{40})/statuses", path)):
             return 200, [each for each in reversed(self.statuses) if each["sha"] == found[1]]
+        if method == "GET" and (found := re.fullmatch(r"repository/commits/(\w{40})/statuses", path)):
+            same = [each for each in reversed(self.statuses) if each["sha"] == found[1]]
+            return 200, [{**each, "status": each["state"]} for each in same]
         if found := re.fullmatch(r"(?:issues|merge_requests)/(\d+)/(?:comments|notes)", path):
+            if int(found[1]) in self.absent:
+                return 404, {"message": "Not Found"}
             mine = [each for each in self.comments if each["number"] == int(found[1])]
             if method == "GET":
-                return 200, mine
-            self.comments.append({"id": len(self.comments) + 1, "number": int(found[1]), **body})
+                first = 0 if self.kind == "gitea" else (int(query["page"][0]) - 1) * self.page
+                return 200, mine if self.kind == "gitea" else mine[first : first + self.page]
+            self.comments.append({"id": self.next_id, "number": int(found[1]), **body})
             return 201, self.comments[-1]
         if method in ("PATCH", "PUT") and (
             found := re.fullmatch(r"(?:issues/comments|merge_requests/\d+/notes)/(\d+)", path)
         ):
-            self.comments[int(found[1]) - 1]["body"] = body["body"]
-            return 200, self.comments[int(found[1]) - 1]
+            (comment,) = [each for each in self.comments if each["id"] == int(found[1])]
+            if comment.get("of_a_stranger"):
+                return 403, {"message": "not yours"}
+            comment["body"] = body["body"]
+            return 200, comment
+        if method == "DELETE" and (
+            found := re.fullmatch(r"(?:issues/comments|merge_requests/\d+/notes)/(\d+)", path)
+        ):
+            self.comments = [each for each in self.comments if each["id"] != int(found[1])]
+            return 204, None
         if path in ("pulls", "merge_requests"):
             return self._pull(method, body)
         return 404, {"message": f"{method} {path} {query}"}
 
     def _status(self, sha: str, body: dict[str, Any]) -> tuple[int, Any]:
         said = {"sha": sha, "context": body.get("context") or body.get("name"), **body}
-        same = [each for each in self.statuses if (each["sha"], each["context"]) == (sha, said["context"])]
-        if self.kind == "gitlab" and same and same[-1]["state"] == said["state"]:
-            return 400, {"message": f"Cannot transition status via :{said['state']} from :{said['state']}"}
         self.statuses.append(said)
         return 201, said
 
@@ -120,6 +156,11 @@ class FakeForge:
         address = f"https://forge.example.test/pulls/{len(self.pulls) + 1}"
         self.pulls.append({"html_url": address, "web_url": address, "head": {"ref": head}, **{"said": body}})
         return 201, self.pulls[-1]
+
+    @property
+    def next_id(self) -> int:
+        """Of a comment."""
+        return max((int(each["id"]) for each in self.comments), default=0) + 1
 
     def last(self, sha: str, context: str) -> str:
         """The state that the forge shows for a commit."""

@@ -37,6 +37,7 @@ class HttpsServer:
     public: dict[str, bytes] = field(default_factory=dict)
     """What anybody may read, by its path."""
     redirect_to: str = ""
+    read_only: bool = False
     drip: bool = False
     endless: bool = False
     many_refs: bool = False
@@ -73,6 +74,8 @@ def https_server(root: Path, folder: Path, password: str) -> Iterator[HttpsServe
                 self._answer(200, {}, found.public[self.path])
             elif given != found.password:
                 self._answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
+            elif found.read_only and "git-receive-pack" in self.path:
+                self._answer(403, {}, b"")
             elif found.fail_with:
                 kind = {"Content-Type": "application/x-git-upload-pack-advertisement"}
                 self._answer(found.fail_with, kind, b"this is no protocol of git's")

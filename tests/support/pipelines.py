@@ -40,9 +40,15 @@ async def bash(
 
 
 async def run_action(
-    forge: FakeForge, clone: Path, scratch: Path, *, event: dict[str, Any] | None = None, **inputs: str
+    forge: FakeForge,
+    clone: Path,
+    scratch: Path,
+    *,
+    event: dict[str, Any] | None = None,
+    steps: tuple[str, ...] = ("Validate", "Test", "Plan"),
+    **inputs: str,
 ) -> dict[str, subprocess.CompletedProcess[str]]:
-    """The action's steps but for the installation, with its inputs put in as the runner does.
+    """Steps of the action, all but for the installation, with its inputs put in as the runner does.
 
     Without an `event` the pipeline is that of pull request 7 against `main`. A step without a condition of its own is
     left out once one has failed.
@@ -69,7 +75,7 @@ async def run_action(
     if forge.kind == "gitea":
         env["GITEA_ACTIONS"] = "true"
     done: dict[str, subprocess.CompletedProcess[str]] = {}
-    for step in action["runs"]["steps"][1:]:
+    for step in (each for each in action["runs"]["steps"] if each["name"] in steps):
         if "if" not in step and any(each.returncode for each in done.values()):
             continue
         own = dict(step.get("env", {}))
@@ -83,15 +89,17 @@ async def run_action(
 
 
 async def run_job(
-    job: str, forge: FakeForge, clone: Path, base: str, env: dict[str, str]
+    job: str, forge: FakeForge, clone: Path, base: str, env: dict[str, str], kind: str = "detached"
 ) -> subprocess.CompletedProcess[str]:
-    """A job of the GitLab template, for merge request 7, whose branch is checked out and began at `base`."""
+    """A job of the GitLab template, for merge request 7, whose branch began at `base`: it is what is checked out, or, in a
+    pipeline of the kind `merged_result`, what the merge would be."""
     template = yaml.safe_load(TEMPLATE.read_text())
     given = {
         "GITLAB_CI": "true",
         "CI_API_V4_URL": forge.api,
         "CI_PROJECT_PATH": forge.repository,
         "CI_MERGE_REQUEST_IID": "7",
+        "CI_MERGE_REQUEST_EVENT_TYPE": kind,
         "CI_MERGE_REQUEST_DIFF_BASE_SHA": base,
         "PINFLOW_GITLAB_TOKEN": forge.token,
     }

@@ -94,13 +94,17 @@ class DaemonProcess:
         "asyncio.run(run_sync(Settings()))"
     )
 
-    def __init__(self, database_url: str, data_dir: Path, *sources: dict[str, Any]) -> None:
+    def __init__(
+        self, database_url: str, data_dir: Path, *sources: dict[str, Any], file: Path | None = None
+    ) -> None:
         self._environment = {
             "PINFLOW_DATABASE_URL": database_url,
             "PINFLOW_DATA_DIR": str(data_dir),
             "PINFLOW_SOURCES": json.dumps(sources),
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
+        if file is not None:
+            self._environment["PINFLOW_SOURCES_FILE"] = str(file)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, faults: str = "") -> None:

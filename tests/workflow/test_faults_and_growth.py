@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.exceptions import CancelledError
 
-from engine.core import task_executor, workflow
+from engine.core import task_runner, workflow
 from engine.core.states import TASK_ENDS
 from engine.executor.payloads import data_converter
 from engine.storage.database import Database
@@ -36,7 +36,7 @@ async def test_a_task_whose_worker_was_stopped_is_started_again(client: Client) 
 async def test_a_task_whose_worker_gives_no_sign_of_life_is_started_again(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_executor, "HEARTBEAT", 0.3)
+    monkeypatch.setattr(task_runner, "HEARTBEAT", 0.3)
     await on_stage.run(
         definition(task("a", config={"mute": 2}, retry=retry(2)), task("b", config={"mute": 1}))
     )
@@ -44,7 +44,7 @@ async def test_a_task_whose_worker_gives_no_sign_of_life_is_started_again(
 
 
 async def test_a_task_that_loses_every_worker_fails(on_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_executor, "HEARTBEAT", 0.3)
+    monkeypatch.setattr(task_runner, "HEARTBEAT", 0.3)
     await on_stage.run(definition(task("a", config={"mute": 99})))
     assert on_stage.record()["error"]["type"] == "WORKER_LOST"
     assert on_stage.ledger.started() == ["a"] * 4
@@ -53,7 +53,7 @@ async def test_a_task_that_loses_every_worker_fails(on_stage: Stage, monkeypatch
 async def test_a_cancelled_task_whose_worker_is_lost_is_not_started_again(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_executor, "HEARTBEAT", 1.0)
+    monkeypatch.setattr(task_runner, "HEARTBEAT", 1.0)
     handle = await on_stage.start(definition(task("a", config={"mute": 1}), finally_=[task("unlock")]))
     await until(handle, "a", "RUNNING")
     while not on_stage.ledger.attempts:
@@ -117,7 +117,7 @@ async def test_a_wide_run_never_has_more_in_flight_than_temporal_can_take(on_sta
 async def test_many_short_tasks_are_told_of_in_several_messages(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 50)
+    monkeypatch.setattr(task_runner, "LOCAL_TASKS", 50)
     many = [
         task(f"t{i}", *([f"t{i - 60}"] if i >= 60 else []), activity_type="http_request", timeout=1.0)
         for i in range(300)
@@ -134,7 +134,7 @@ async def test_a_burst_of_short_tasks_never_outgrows_one_workflow_task(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun all at once, they would outlast it on a slow worker, and be begun anew for ever."""
-    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 40)
+    monkeypatch.setattr(task_runner, "LOCAL_TASKS", 40)
     many = [task(f"t{i}", activity_type="http_request", timeout=1.0) for i in range(200)]
     names = await events(await on_stage.run(definition(*many)))
     told = [part.count("MARKER_RECORDED") for part in _parts(names, "WORKFLOW_TASK_COMPLETED")]
@@ -148,7 +148,7 @@ async def test_a_run_that_takes_nothing_new_begins_a_fresh_history_although_less
     """Short tasks write one event each where five are reckoned with: a limit that is out of sight again still counts."""
     monkeypatch.setattr(workflow, "CALM_EVENTS", 30)
     monkeypatch.setattr(workflow, "DRAIN_EVENTS", 200)
-    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 20)
+    monkeypatch.setattr(task_runner, "LOCAL_TASKS", 20)
     many = [task(f"t{i}", activity_type="http_request", timeout=1.0) for i in range(400)]
     await on_stage.run(definition(*many) | {"max_concurrency": 60})
     assert {t["status"] for t in on_stage.record()["tasks"]} == {"COMPLETED"}
@@ -166,7 +166,7 @@ def _parts(names: list[str], cut: str) -> list[list[str]]:
 async def test_a_cancel_reaches_short_tasks_that_wait_for_a_new_message(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_executor, "LOCAL_TASKS", 0)
+    monkeypatch.setattr(task_runner, "LOCAL_TASKS", 0)
     short: dict[str, Any] = {"activity_type": "http_request", "timeout": 1.0}
     handle = await on_stage.start(
         definition(task("a", **short), task("b", **short), finally_=[task("unlock", config={})])

@@ -77,8 +77,7 @@ async def test_runs_of_a_group_run_one_after_another_in_the_order_of_their_start
 
 
 async def _stands(at_home: House, run: str, status: str) -> bool:
-    row = await at_home.row(run)
-    return row is not None and row["status"] == status
+    return bool((await at_home.row(run) or {})["status"] == status)
 
 
 async def _slots(at_home: House, count: int) -> bool:

@@ -68,6 +68,24 @@ async def test_a_cancel_reaches_the_slices(at_home: House) -> None:
     await at_home.until(lambda: _nothing_open(at_home, run), "the slices to be over")
 
 
+@pytest.mark.usefixtures("small_slices")
+async def test_under_drain_a_slice_ends_at_its_first_failure_and_the_others_begin_no_items(
+    at_home: House,
+) -> None:
+    text = MAP.replace("name: mapped", "name: mapped\non_task_failure: drain\nmax_concurrency: 60", 1)
+    text = text.replace("    tolerated_failures: 100%\n", "").replace(
+        "timeout: 1s, execution: local,", "timeout: 1m,"
+    )
+    slow = 'config: {sleep: "${{ item < 10 ? 0.0 : 1.0 }}", '
+    await at_home.deploy(text.replace("config: {", slow))
+    at_home.ledger.broken.add("each[0].work")
+    run = await at_home.run("mapped", status="FAILED", n=50)
+    assert run["error"]["type"] == "ITEMS_FAILED"
+    assert len(set(at_home.ledger.started())) < 50
+    for offset in (10, 20):
+        assert (await at_home.events(f"{run['id']}/each[{offset}]")).count("WORKFLOW_EXECUTION_SIGNALED") == 1
+
+
 async def _started(at_home: House, count: int) -> bool:
     return len(at_home.ledger.attempts) >= count
 

@@ -39,17 +39,23 @@ async def list_sources(services: Service, limit: Limit = 500) -> Any:
 
 
 def _source(row: dict[str, Any], forge_warning: str) -> dict[str, Any]:
-    warnings = [forge_warning] if forge_warning else []
+    warnings, helps = [forge_warning] if forge_warning else [], action(row["reason"])
     if row["checked_at"] is not None and not row["watched"]:
         warnings.append(
             "no daemon watches it any more; what it deployed stays live and can be started "
             "(`pinflow sync retire` ends that)"
         )
+        helps = "Start a daemon that declares it, or retire what it deployed: `pinflow sync retire`."
     if row["contested"]:
         warnings.append(
             f"another daemon was told differently and stands aside; it would watch {row['contested_by']}"
         )
-    return {**row, "action": action(row["reason"]), "warnings": warnings}
+    settings = dict(row["settings"])
+    if fault := settings.pop("file_fault", ""):
+        warnings.append(
+            f"the sources file of its daemon has a fault, and is not taken until that is mended: {fault}"
+        )
+    return {**row, "settings": settings, "action": helps, "warnings": warnings}
 
 
 @router.post(
@@ -59,8 +65,10 @@ def _source(row: dict[str, Any], forge_warning: str) -> dict[str, Any]:
     dependencies=[Depends(needs("operator"))],
 )
 async def sync_now(name: str, services: Service) -> Any:
-    """Ask the daemon to look at a source now. Role: operator."""
-    return {"asked": await services.registry.request_sync(name)}
+    """Ask the daemon to look at a source now, and to tell its forge what it was not told. Role: operator."""
+    asked = await services.registry.request_sync(name)
+    await services.forges.tell_again(name)
+    return {"asked": asked}
 
 
 @router.post("/sources/{name}/confirm", status_code=202, response_model=Confirmed, responses=CONFLICT)

@@ -68,6 +68,10 @@ class Proposal(Message):
     """The commit that it stands on."""
     url: str
     """Of the pull request, if one was opened."""
+    pull_request: bool
+    """One was asked for."""
+    pull_request_error: str
+    """Why it is not opened yet, as the forge says."""
     error: str
     """Why it failed, or what it waits for."""
     created_at: datetime

@@ -147,11 +147,14 @@ async def test_a_definition_with_problems_is_told_where_and_leaves_nothing(sourc
         ({"definition": flow("release", "1"), "source": "staging"}, 409, "there is nothing to propose"),
         ({"definition": flow("fresh"), "source": "staging", "path": "other.yaml"}, 409, "holds the workflow other"),
         ({"definition": flow("release", "2"), "source": "staging", "path": "new.yaml"}, 409, "release stands at flows/release.yaml"),
+        ({"definition": flow("fresh"), "source": "staging", "pull_request": True}, 422, "no forge is known for source staging"),
         *(
             ({"definition": flow("fresh"), "source": "staging", "path": path}, 422, "cannot stand at")
             for path in (
                 "../x.yaml", "/etc/x.yaml", "x.txt", ".git/x.yaml", "a/../../x.yaml", "functions/x.yaml", "x.test.yaml",
                 "a//x.yaml", "./x.yaml", "-x.yaml", "x\n.yaml", "x .yaml", "a\\b.yaml", ".github/workflows/ci.yaml", "x.yaml/",
+                ".GIT/x.yaml", "a/.git/x.yaml", "GIT~1/x.yaml", "\u200c.git/x.yaml", "functions/sub/x.yaml", "a" * 101 + ".yaml",
+                "a/" * 9 + "x.yaml",
             )
         ),
     ],
@@ -161,6 +164,8 @@ async def test_what_cannot_be_proposed_is_told(
 ) -> None:
     answer = await sources.post("/workflows", body, status=status)
     assert said in answer["detail"]
+    if "path" in body and status == 422:
+        assert [each["pointer"] for each in answer["problems"]] == ["/path"]
     assert await sources.api.rows("SELECT id FROM proposals") == []
 
 
@@ -259,10 +264,22 @@ async def test_functions_are_promoted_only_if_that_is_said(sources: Sources) -> 
     assert sources.touched(said["commit_sha"]) == ["flows/functions/m.py", "flows/release.yaml"]
 
 
+async def test_a_list_of_sources_in_git_is_no_place_for_a_definition(sources: Sources) -> None:
+    await sources.api.rows(
+        "INSERT INTO sources (name, kind, url, branch, folder) SELECT 'teams', 'sources', url, branch, 'flows/teams.yaml'"
+        " FROM sources WHERE name = 'staging'"
+    )
+    body = {"definition": flow("fresh"), "source": "staging", "path": "Teams.yaml"}
+    answer = await sources.post("/workflows", body, status=409)
+    assert "flows/Teams.yaml is the list of sources teams" in answer["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
         ({"from_source": "staging", "to_source": "staging"}, 422),
+        ({"from_source": "staging", "to_source": "production", "pull_request": True}, 422),
+        ({"from_source": "staging", "to_source": "production", "pull_request": True, "direct": True}, 422),
         ({"from_source": "nowhere", "to_source": "production"}, 404),
         ({"from_source": "staging", "to_source": "nowhere"}, 404),
         ({"from_source": "staging", "to_source": "production"}, 409),

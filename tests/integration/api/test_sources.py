@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.api.schemas.common import Page
 from engine.api.schemas.history import Revision, Source
+from engine.storage import sources
 from tests.integration.api.conftest import Api
 
 
@@ -38,11 +39,25 @@ async def test_a_source_that_nobody_watches_and_one_that_is_contested_are_warned
     assert not shown.watched
     assert "no daemon watches it any more" in shown.warnings[0]
     assert "it would watch x dev workflows definitions" in shown.warnings[1]
+    assert "pinflow sync retire" in shown.action
     await api.rows(
         "UPDATE sources SET watched_until = now() + interval '1 minute', contested_at = now() - interval '1 hour'"
     )
     (shown,) = Page[Source].model_validate((await api.call("GET", "/sources")).json()).items
     assert shown.watched
+    assert shown.warnings == []
+
+
+async def test_a_fault_in_the_daemons_file_is_shown_and_is_no_setting(api: Api) -> None:
+    said = "sources.yaml:3:38: SOURCES_FILE there is no such key here"
+    async with api.database.begin() as connection:
+        await sources.note_file_fault(connection, ["main"], said)
+    (shown,) = Page[Source].model_validate((await api.call("GET", "/sources")).json()).items
+    assert said in shown.warnings[-1]
+    assert "file_fault" not in shown.settings
+    async with api.database.begin() as connection:
+        await sources.note_file_fault(connection, ["main"], "")
+    (shown,) = Page[Source].model_validate((await api.call("GET", "/sources")).json()).items
     assert shown.warnings == []
 
 

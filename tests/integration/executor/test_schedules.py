@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import structlog
 from sqlalchemy import text
 from temporalio.client import Client, ScheduleDescription
 
@@ -272,12 +273,20 @@ async def test_a_schedule_that_somebody_paused_stays_paused_while_its_times_chan
     assert await clockwork.hours() == [7]
 
 
-async def test_schedules_of_another_installation_are_left_alone(clockwork: Clockwork) -> None:
+async def test_schedules_of_another_task_queue_are_left_alone_and_told_of_once(clockwork: Clockwork) -> None:
     other = Schedules(clockwork.client, task_queue=f"{clockwork.queue}-b")
     row = {"source": "main", "workflow": "report", "id": "nightly", "seq": 1}
     await other.put(row | {"spec": {"cron": ["0 6 * * *"]}})
     await _until_seen(other)
-    await clockwork.sync.compare()
+    with structlog.testing.capture_logs() as logs:
+        await clockwork.sync.compare()  # whose they are, nobody can tell: here is no such trigger
+        assert logs == []
+        await clockwork.publish(schedule("nightly"))
+        await clockwork.sync.tell()
+        await clockwork.sync.compare()
+        await clockwork.sync.compare()
+    told = [entry["schedules"] for entry in logs if entry["event"] == "schedules of another task queue"]
+    assert sum(other.id_of(row) in each for each in told) == 1
     assert await other.look(row) != ""
     await other.remove(other.id_of(row))
 

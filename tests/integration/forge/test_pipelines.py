@@ -14,11 +14,13 @@ import yaml
 
 from engine.planning.plans import from_json
 from engine.planning.reports import MARKER, as_markdown
+from tests.support.docs import blocks, steps
 from tests.support.fake_forge import fake_forge
 from tests.support.git import Repository
 from tests.support.pipelines import ACTION, TEMPLATE, bash, environment, run_action, run_job
 
 ONE = "name: one\ntasks: [{id: a, type: set, values: {x: 1}}]\n"
+PLAN = ("Plan",)
 CASES = "workflow: one\ncases: [{name: sets, expect: {status: COMPLETED, tasks: {a: COMPLETED}}}]\n"
 
 
@@ -54,7 +56,7 @@ async def test_the_action_checks_tests_plans_and_comments_once(
             "Test": 0,
             "Plan": 0,
         }, done
-        again = await run_action(forge, clone.path, tmp_path)
+        again = await run_action(forge, clone.path, tmp_path, steps=PLAN)
         assert again["Plan"].returncode == 0
     [comment] = forge.comments
     assert comment["number"] == 7
@@ -65,7 +67,7 @@ async def test_the_action_checks_tests_plans_and_comments_once(
 
 async def test_the_plan_of_the_action_is_that_of_the_command(clone: Repository, tmp_path: Path) -> None:
     async with fake_forge("github") as forge:
-        await run_action(forge, clone.path, tmp_path)
+        await run_action(forge, clone.path, tmp_path, steps=PLAN)
     told = from_json(json.loads((tmp_path / "pinflow-plan.json").read_text()))
     by_hand = await bash("pinflow plan HEAD^1..HEAD --format json", clone.path, environment(), ("bash", "-c"))
     assert told == from_json(json.loads(by_hand.stdout))
@@ -90,14 +92,18 @@ async def test_an_invalid_head_fails_and_is_told_on_the_pull_request(
 
 async def test_a_risk_can_fail_the_job(clone: Repository, tmp_path: Path) -> None:
     async with fake_forge("github") as forge:
-        assert (await run_action(forge, clone.path, tmp_path, **gate("high")))["Plan"].returncode == 0
-        assert (await run_action(forge, clone.path, tmp_path, **gate("low")))["Plan"].returncode == 1
+        assert (await run_action(forge, clone.path, tmp_path, steps=PLAN, **gate("high")))[
+            "Plan"
+        ].returncode == 0
+        assert (await run_action(forge, clone.path, tmp_path, steps=PLAN, **gate("low")))[
+            "Plan"
+        ].returncode == 1
 
 
 async def test_a_push_has_a_plan_and_no_comment(clone: Repository, tmp_path: Path) -> None:
     async with fake_forge("github") as forge:
         event = {"before": clone.git("rev-parse", "HEAD^1")}
-        done = await run_action(forge, clone.path, tmp_path, event=event)
+        done = await run_action(forge, clone.path, tmp_path, steps=PLAN, event=event)
     assert done["Plan"].returncode == 0, done["Plan"].stderr
     assert forge.comments == []
     assert "tasks.a.values.x" in (tmp_path / "summary").read_text()
@@ -105,7 +111,7 @@ async def test_a_push_has_a_plan_and_no_comment(clone: Repository, tmp_path: Pat
 
 async def test_a_token_that_may_not_comment_is_told_in_words(clone: Repository, tmp_path: Path) -> None:
     async with fake_forge("github") as forge:
-        done = await run_action(forge, clone.path, tmp_path, **refused())
+        done = await run_action(forge, clone.path, tmp_path, steps=PLAN, **refused())
     assert done["Plan"].returncode == 1
     assert "the forge answers 401" in done["Plan"].stderr
     assert "wrong" not in done["Plan"].stderr
@@ -131,13 +137,22 @@ async def test_the_jobs_of_gitlab_check_test_plan_and_comment_once(clone: Reposi
     assert (clone.path / "pinflow-tests.xml").exists()
 
 
+async def test_a_pipeline_for_merged_results_tells_of_the_merge_request_alone(clone: Repository) -> None:
+    base = clone.git("merge-base", "HEAD^1", "topic")
+    async with fake_forge("gitlab") as forge:
+        done = await run_job("pinflow-plan", forge, clone.path, base, environment(), "merged_result")
+    assert done.returncode == 0, done.stderr
+    assert "tasks.a.values.x" in forge.comments[0]["body"]
+    assert "two" not in forge.comments[0]["body"], "what main has got meanwhile is no part of it"
+
+
 async def test_a_shallow_checkout_is_told_in_the_step(clone: Repository, tmp_path: Path) -> None:
     """As `actions/checkout` leaves it behind without `fetch-depth`: one commit, and no branch."""
     shallow = Repository(tmp_path / "shallow")
     shallow.git("fetch", "-q", "--depth", "1", f"file://{clone.path}", "main:refs/remotes/pull/7/merge")
     shallow.git("checkout", "-q", "--detach", "refs/remotes/pull/7/merge")
     async with fake_forge("github") as forge:
-        done = await run_action(forge, shallow.path, tmp_path)
+        done = await run_action(forge, shallow.path, tmp_path, steps=PLAN)
     assert done["Plan"].returncode == 1
     assert "`fetch-depth: 0` of actions/checkout" in done["Plan"].stderr
     assert forge.comments == []
@@ -147,10 +162,21 @@ async def test_a_shallow_checkout_is_told_in_the_step(clone: Repository, tmp_pat
     "arguments",
     [
         ["--builtin-schema", "vendor.github-actions", str(ACTION)],
-        ["--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", str(TEMPLATE)],
+        ["--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", str(TEMPLATE), "GITLAB"],
+        ["--builtin-schema", "vendor.github-workflows", "GUIDE", "TUTORIAL"],
     ],
 )
-def test_the_files_fit_the_schemas_of_the_forges(arguments: list[str]) -> None:
+def test_the_files_fit_the_schemas_of_the_forges(arguments: list[str], tmp_path: Path) -> None:
+    """Ours, and those that the pages have their readers write."""
+    guide, gitlab = blocks("how-to/plan-on-a-pull-request.md", "yaml")
+    tutorial = next(
+        step.content
+        for step in steps("tutorial/from-pull-request-to-production.md")
+        if step.file.endswith("pinflow.yml")
+    )
+    for name, content in (("GUIDE", guide), ("GITLAB", gitlab), ("TUTORIAL", tutorial)):
+        (tmp_path / f"{name}.yml").write_text(content)
+    arguments = [str(tmp_path / f"{each}.yml") if each.isupper() else each for each in arguments]
     tool = shutil.which("check-jsonschema", path=str(Path(sys.executable).parent))
     assert tool is not None
     done = subprocess.run([tool, *arguments], capture_output=True, text=True)

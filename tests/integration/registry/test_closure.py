@@ -100,6 +100,18 @@ async def test_a_child_that_is_not_there_is_told_at_the_start(
     assert (await publisher.registry.resolve("root")).pin.closure == {}
 
 
+async def test_a_child_at_a_short_sha_of_two_commits_is_an_error_that_names_both(database: Database) -> None:
+    publisher = Publisher(database)
+    await publisher.publish("one", calling("root", "child@abcd"), version("child"))
+    shas = ["abcd" + end * 36 for end in "01"]
+    for sha in shas:
+        plan = await publisher.plan("x")
+        await publisher.registry.publish(replace(plan, commit=replace(plan.commit, sha=sha)))
+    with pytest.raises(InvalidDefinition, match="at commit abcd, which is ambiguous") as caught:
+        await publisher.registry.pin("root")
+    assert all(sha[:16] in str(caught.value) for sha in shas)
+
+
 async def test_a_retired_child_is_still_there_for_older_commits(database: Database) -> None:
     publisher = Publisher(database)
     first = await publisher.publish("one", calling("root", "child@same"), version("child"))

@@ -122,7 +122,7 @@ async def test_a_branch_that_is_gone_stops_no_other_branch_of_the_repository(
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("point", ["sync.after_fetch", "publish.before_commit", "publish.after_commit"])
+@pytest.mark.parametrize("point", ["sync.after_fetch", "publish.before_commit"])
 async def test_daemons_that_share_sources_survive_the_death_of_one(
     database_url: str, registry: WorkflowRegistry, git_repo: Repository, tmp_path: Path, point: str
 ) -> None:
@@ -244,9 +244,23 @@ async def test_a_changed_file_is_taken_and_a_bad_one_is_not(
         assert status == 503
         assert f"{file}:2:" in problems["sources file"]
         await live_at(registry, one=git_repo.commit({"workflows/a.yaml": flow("a", "2")}))
+
+        async def shown() -> bool:
+            (row,) = await registry.sources()
+            return f"{file}:2:" in row["settings"].get("file_fault", "")
+
+        await until(shown, "the fault is shown at the source")
         file.write_text("sources:\n  - {name: two, url: ./source, poll_interval: 0.3}\n")
         await live_at(registry, two=git_repo.head())
         assert (await ready(port))[0] == 200
+
+        async def let_go() -> bool:
+            rows = {row["name"]: row for row in await registry.sources()}
+            return not rows["one"]["watched"] and not any(
+                "file_fault" in each["settings"] for each in rows.values()
+            )
+
+        await until(let_go, "one is not watched any more, at once", seconds=20)
 
 
 async def test_what_is_held_is_judged_anew_when_the_operator_changes_what_is_asked_for(
@@ -401,3 +415,4 @@ async def test_a_source_that_leaves_the_list_is_no_longer_looked_at_and_stays_li
             return bool(before["two"] == after["two"] and before["one"] < after["one"])
 
         await until(quiet, "two is no longer looked at")
+        assert await watched(registry) == {"teams": True, "one": True, "two": False}

@@ -584,6 +584,17 @@ def test_a_repository_above_the_limit_is_told_and_fetched_again_when_it_has_chan
     assert tip(mirror) == small
 
 
+def test_what_a_git_that_was_killed_leaves_does_not_fill_the_disk(
+    git_repo: Repository, open_mirror: Open
+) -> None:
+    git_repo.commit({"big": os.urandom(3 * MB)})
+    mirror = open_mirror(limits=Limits(disk=MB))
+    for number in range(2):
+        git_repo.commit({"a": str(number)})
+        assert reason_of(mirror) == "TooLarge"
+        assert not halves(mirror)
+
+
 def test_a_mirror_that_grew_by_forced_pushes_is_made_again(git_repo: Repository, open_mirror: Open) -> None:
     base = git_repo.commit({"a": "1"})
     mirror = open_mirror(limits=Limits(disk=3 * MB))

@@ -14,6 +14,7 @@ from engine.storage import blobs, proposals, sources
 from engine.storage.database import Database
 from engine.sync.commit_message import TRAILER, message
 from tests.support.git import Repository
+from tests.support.git_servers import https_server
 from tests.support.syncing import DaemonProcess, flow, until
 
 ID = "0190-kill"
@@ -21,9 +22,26 @@ pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture
-def daemons(database_url: str, git_repo: Repository, tmp_path: Path) -> Iterator[list[DaemonProcess]]:
-    settings = {"name": "main", "url": str(git_repo.path), "poll_interval": 0.3}
-    made = [DaemonProcess(database_url, tmp_path / name, settings) for name in ("one", "two")]
+def over(request: pytest.FixtureRequest, git_repo: Repository, tmp_path: Path) -> Iterator[Path]:
+    """The operator's file, for a repository on this machine or one behind HTTPS and a token."""
+    file = tmp_path / "sources.yaml"
+    if getattr(request, "param", "file") == "file":
+        file.write_text(f"sources: [{{name: main, url: '{git_repo.path}', poll_interval: 0.3}}]\n")
+        yield file
+        return
+    (tmp_path / "token").write_text("a-token")
+    with https_server(git_repo.path.parent, tmp_path / "tls", "a-token") as server:
+        host = server.url.removeprefix("https://")
+        file.write_text(
+            f"credentials: {{forge: {{hosts: ['{host}'], token_file: '{tmp_path}/token', ca_file: '{server.ca_file}'}}}}\n"
+            f"sources: [{{name: main, url: '{server.url}/{git_repo.path.name}/.git', poll_interval: 0.3, credential: forge}}]\n"
+        )
+        yield file
+
+
+@pytest.fixture
+def daemons(database_url: str, over: Path, tmp_path: Path) -> Iterator[list[DaemonProcess]]:
+    made = [DaemonProcess(database_url, tmp_path / name, file=over) for name in ("one", "two")]
     yield made
     for each in made:
         each.kill()
@@ -49,8 +67,16 @@ async def standing(database: Database) -> tuple[str, str]:
     return row["status"], row["commit_sha"]
 
 
-@pytest.mark.parametrize("direct", [False, True])
-@pytest.mark.parametrize("point", ["propose.before_push", "propose.after_push"])
+@pytest.mark.parametrize(
+    ("point", "direct", "over"),
+    [
+        ("propose.before_push", False, "file"),
+        ("propose.before_push", True, "file"),
+        ("propose.after_push", False, "https"),
+        ("propose.after_push", True, "https"),
+    ],
+    indirect=["over"],
+)
 async def test_a_killed_push_is_finished_by_another_daemon_once(
     database: Database, git_repo: Repository, daemons: list[DaemonProcess], point: str, direct: bool
 ) -> None:

@@ -131,16 +131,32 @@ def test_functions_go_along_and_replace_those_that_were_there(remote: Repository
         ("linked/x.yaml", "cannot stand on the branch"),
         ("workflows/release.yaml/x.yaml", "cannot stand on the branch"),
         ("workflows/release.yaml", "just that already"),
+        ("workflows/sources.yaml", "no definition of release stands at"),
+        (
+            "workflows/Other.yaml",
+            "differs from workflows/other.yaml on the branch in upper and lower case only",
+        ),
+        ("Workflows/new.yaml", "differs from workflows on the branch in upper and lower case only"),
     ],
 )
 def test_what_cannot_be_is_refused(remote: Repository, pusher: Pusher, place: str, why: str) -> None:
     (remote.path / "workflows" / "link.yaml").symlink_to("/etc/passwd")
     (remote.path / "linked").symlink_to("/etc")
+    (remote.path / "workflows" / "sources.yaml").write_text("sources:\n  - {name: release, url: /x}\n")
     remote.commit()
     content = flow("release", "1" if "already" in why else "2").encode()
     with pytest.raises(Refused, match=why):
         pusher.push(replace(ORDER, path=place, files={place: content}))
     assert remote.git("for-each-ref", "refs/heads/pinflow") == ""
+
+
+def test_a_definition_that_is_live_is_written_over_however_it_spells_its_name(
+    remote: Repository, pusher: Pusher
+) -> None:
+    remote.commit({PATH: '"name": release\ntasks: [{id: a, type: set, values: {}}]\n'})
+    with pytest.raises(Refused, match="no definition of release"):
+        pusher.push(ORDER)
+    assert touched(remote, pusher.push(replace(ORDER, live=True)).commit_sha) == [PATH]
 
 
 def test_a_remote_without_the_branch_is_refused(remote: Repository, tmp_path: Path) -> None:

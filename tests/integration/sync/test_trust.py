@@ -436,6 +436,23 @@ async def test_what_is_asked_for_later_takes_nothing_back(
         assert (await strict.sync()).condition == "Synced", "pushed back to what is live"
 
 
+async def test_a_daemon_that_knows_older_rules_does_not_go_around_newer_ones(
+    trusting: Make, git_repo: Repository, keys: Keys
+) -> None:
+    sha = signed_commit(git_repo, keys.ada, FILES)
+    old, new = trusting(verify="none"), trusting(verify="tip")
+    assert (await old.sync()).condition == "Synced"
+    assert (await new.sync()).condition == "Synced"
+    git_repo.commit({"workflows/a.yaml": flow("a", "unsigned")})
+    assert (await old.sync()).reason == "DeclaredTwice"
+    assert (await old.row())["contested"]
+    assert (await new.sync()).reason == "Untrusted"
+    assert await new.live() == {"a": (sha, "workflows/a.yaml")}
+    told = trusting(verify="tip")  # the other daemon has read the new rules, and says nothing else any more
+    assert (await told.sync()).reason == "Untrusted"
+    assert not (await told.row())["contested"]
+
+
 RULES = ({"paths": ["prod/**", "functions/**"], "group": "release"},)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.cli import executions, history, output, run, sync, watching
+from engine.cli import executions, history, output, run, sync, watching, workflows
 from engine.cli.client import Client
 from engine.errors import InvalidInput, Misconfigured
 
@@ -319,9 +319,43 @@ def test_a_file_of_sources_is_checked_without_a_server(
     arguments = parser.parse_args(["check", str(file)])
     assert sync.run(arguments) == 0
     assert capsys.readouterr().out == f"one: main of {tmp_path}/flows, workflows\n"
+    file.write_text("sources:\n  - {name: one, url: 'https://me:s3cret@git.example.test/x.git'}\n")
+    assert sync.run(arguments) == 0
+    assert capsys.readouterr().out == "one: main of https://git.example.test/x.git, workflows\n"
     file.write_text("sources:\n  - {name: one, ulr: ./flows}\n")
     with pytest.raises(Misconfigured, match=f"{file}:2:"):
         sync.run(arguments)
+
+
+def test_a_workflow_is_shown_with_what_starts_it_and_what_is_wrong_with_that(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = {
+        "key": "k",
+        "status": "IGNORED",
+        "reason": "`when` is false",
+        "execution_id": "",
+        "at": "2026-06-01T06:00:00Z",
+    }
+    plain = {"message": "", "last": None, "next": None, "paused": False, "path": None}
+    triggers = [
+        {**plain, "id": "pushed", "type": "webhook", "status": "NO_SECRET", "message": "set X", "path": "/hooks/main/w/pushed"},
+        {**plain, "id": "called", "type": "webhook", "status": "PENDING", "path": "/hooks/main/w/called", "last": last},
+        {**plain, "id": "nightly", "type": "schedule", "status": "APPLIED", "cron": ["0 6 * * *"], "timezone": "Europe/Rome",
+         "next": ["2026-06-02T06:00:00Z"], "paused": True},
+        {**plain, "id": "odd", "type": "schedule", "status": "REFUSED", "message": "no such minute", "cron": "61 * * * *"},
+    ]  # fmt: skip
+    answers = Answers({"/workflows/w": {"name": "w", "source": "main", "triggers": triggers}})
+    monkeypatch.setattr(Client, "from_environment", lambda: answers)
+    assert workflows.run(argparse.Namespace(verb="show", name="w", output="text")) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "name    w",
+        "source  main",
+        "trigger pushed: POST /hooks/main/w/pushed; NO_SECRET set X",
+        "trigger called: POST /hooks/main/w/called; last 2026-06-01 06:00:00 IGNORED (`when` is false)",
+        "trigger nightly: 0 6 * * * Europe/Rome; paused in Temporal; next 2026-06-02 06:00:00",
+        "trigger odd: 61 * * * *; REFUSED no such minute",
+    ]
 
 
 def test_a_listing_that_was_cut_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,6 +267,8 @@ def test_what_is_not_committed_is_named(
             "workflows/new.yaml": ONE,
             "workflows/deep/gone.yaml": None,
             "workflows/notes.md": "y",
+            "workflows/functions/data.yaml": "y",
+            "workflows/.hidden/new.yaml": "y",
         }
     )
     told = "note: what is not committed does not count: {}workflows/new.yaml, {}workflows/one.yaml\n"

@@ -11,7 +11,8 @@ from temporalio.exceptions import ActivityError, ApplicationError, RetryState, T
 
 from engine.activities.door import read_call
 from engine.core.contracts import RetryPolicy, StartActivity, TaskError
-from engine.core.task_executor import call_to_json, failure, resolution, runs_locally, temporal_retry_policy
+from engine.core.locality import runs_locally
+from engine.core.translation import call_to_json, failure, resolution, temporal_retry_policy
 from tests.support.definitions import definition, retry, task
 from tests.support.driver import Run
 

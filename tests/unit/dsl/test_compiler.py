@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import yaml
 
 from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.checking import check
@@ -154,3 +156,22 @@ def test_a_checked_definition_compiles_alone_to_the_same() -> None:
     checked = check(text, "f.yaml", TYPES)
     assert checked.definition is not None
     assert compile_definition(checked.definition) == checked.compiled
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'name: a\nenv: {x: y}\ntasks:\n  - {id: s, type: set, values: {v: "${{ env.x }}"}}\n',
+        b'name: a\ntasks:\n  - {id: m, type: map, items: [1], tasks: [{id: s, type: set, values: {v: "${{ item }}"}}]}\n',
+        b'name: a\ntasks:\n  - {id: s, type: set, values: {v: "${{ env.y }}"}}\n',
+    ],
+)
+def test_a_check_leaves_no_document_to_the_collector(text: bytes) -> None:
+    """Thousands of files are checked in one process: what a ring holds stays in memory until all of it is searched."""
+    gc.collect()
+    gc.disable()
+    try:
+        check(text, "a.yaml", TYPES)
+        assert not [each for each in gc.get_objects() if isinstance(each, yaml.Node)]
+    finally:
+        gc.enable()

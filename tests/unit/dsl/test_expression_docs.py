@@ -11,7 +11,7 @@ import pytest
 
 from engine.dsl import cel_syntax, cel_values
 from engine.dsl.activity_types import ActivityTypes
-from engine.dsl.cel_functions import ADDED
+from engine.dsl.cel_added import ADDED
 from engine.dsl.checking import check
 from engine.dsl.expressions import (
     Environment,

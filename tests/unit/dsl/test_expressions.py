@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.dsl.cel_functions import FUNCTIONS, double_text
+from engine.dsl.cel_conversions import double_text
+from engine.dsl.cel_functions import FUNCTIONS
 from engine.dsl.cel_values import MAX_ITEMS, MAX_TEXT
 from engine.dsl.expressions import (
     Compiled,

@@ -339,7 +339,9 @@ def met() -> Plan:
         ),
         unknown=(NotReplayed("run-5", "it ended TIMED_OUT"), NotReplayed("run-6", "@you/team [x](https://x.example.test) #1")),
     )  # fmt: skip
-    staging = Live("staging", "3" * 40)
+    staging = Live(
+        "staging", "3" * 40, unknown=(NotReplayed("run-7", "what the tasks inside of each gave is not kept"),)
+    )
     live = (production, staging, Live("@you/team"))
     return Plan(BASE, HEAD, (replace(planned, live=live),), server="https://pinflow.example.test")
 

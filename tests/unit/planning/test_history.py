@@ -224,6 +224,54 @@ def test_inputs_are_refused_in_words_that_do_not_say_what_they_hold() -> None:
     assert found.would == 'refused: inputs/service: does not fit enum ["api", "db"]'
 
 
+MAPPED = """\
+name: release
+env: {factor: 2}
+tasks:
+  - {id: listed, type: set, values: {list: "${{ [1, 2] }}", other: 1}}
+  - id: each
+    type: map
+    depends_on: [listed]
+    items: "${{ tasks.listed.outputs.list }}"
+    tasks:
+      - {id: work, activity_type: http_request, config: {method: GET, url: "https://x.example.test/${{ item * env.factor }}"}}
+      - {id: check, type: set, depends_on: [work], when: "${{ tasks.work.outputs.status == 200 }}", values: {big: true}}
+"""
+MAP_RAN = RecordedRun(
+    id="run-2", commit_sha="c" * 40, status="COMPLETED", inputs={}, started_by="alice", started_at=NOON,
+    tasks=(
+        ended("listed", outputs={"list": [1, 2], "other": 1}),
+        ended("each", outputs=[None, None]),
+        *(ended(f"each[{index}].{task}") for index in (0, 1) for task in ("work", "check")),
+    ),
+)  # fmt: skip
+
+
+def test_a_map_over_other_items_is_where_the_paths_part() -> None:
+    found = after("[1, 2]", "[1, 2, 3]", MAP_RAN, MAPPED)
+    assert isinstance(found, Replayed)
+    assert (found.task, found.was) == ("each", "COMPLETED")
+    assert found.would == "RUNNING on what listed would give, of which nothing is recorded"
+    assert (
+        after("other: 1}}", "other: 1}}\n  - {id: more, type: wait, duration: 1s}", MAP_RAN, MAPPED)
+        is not None
+    )
+    assert after("name: release", "name: release\ndescription: same", MAP_RAN, MAPPED) is None
+
+
+def test_a_map_behind_one_more_expression_is_the_same_map() -> None:
+    assert after("name: release", "name: release\ntitle: \"${{ 'a' + 'b' }}\"", MAP_RAN, MAPPED) is None
+    assert after("{id: work,", "{id: work, name: Work,", MAP_RAN, MAPPED) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("== 200", "== 201"), ("factor: 2", "factor: 3"), ("item * env", "1 + item * env")]
+)
+def test_of_a_map_that_is_another_inside_the_results_are_not_kept(old: str, new: str) -> None:
+    found = after(old, new, MAP_RAN, MAPPED)
+    assert found == NotReplayed("run-2", "what the tasks inside of each gave is not kept")
+
+
 def test_a_damaged_record_stops_no_other() -> None:
     damaged = replace(RUN, id="run-0", started_at="yesterday")  # type: ignore[arg-type]
     old, new = compiled(RELEASE), compiled(RELEASE.replace("inputs.loud }}", "!inputs.loud }}"))

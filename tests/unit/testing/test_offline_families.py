@@ -85,6 +85,21 @@ def test_of_a_task_with_many_instances_each_must_have_ended_as_expected() -> Non
     assert "tasks.each.a" in found[0]
 
 
+def test_under_drain_no_slice_begins_items_once_the_map_has_failed() -> None:
+    drained = MAP.replace("name: w", "name: w\non_task_failure: drain\nmax_concurrency: 100", 1).replace(
+        "    max_concurrency: 2\n    tolerated_failures: 1\n", ""
+    )
+    trace = passes(
+        "inputs: {n: 1200}, mocks: {each.a: {result: 1, after: 9s}, each.b: {result: x}, "
+        "'each[0].a': {error: {type: X}, after: 1s}}, expect: {status: FAILED, took: <1m}",
+        drained,
+    )
+    begun = [
+        name for name, task in trace.tasks.items() if name.endswith("].a") and task.status == "COMPLETED"
+    ]
+    assert 0 < len(begun) < 200
+
+
 def test_a_map_that_is_cut_gives_what_one_that_is_not_would() -> None:
     passes(
         "inputs: {n: 1200}, mocks: {each.a: {result: 1}, each.b: {result: x}, 'each[1100].a': {error: {type: X}}}, "
