@@ -35,6 +35,8 @@ POINTS: dict[str, str] = {
     "propose.after_commit": "a proposal's row is durable, its branch is not yet pushed",
     "propose.before_push": "the proposal's commit is made, and stands nowhere but here",
     "propose.after_push": "the proposal's commit is on the remote, its row does not yet say so",
+    "forge.before_send": "a message for a forge is claimed, the forge not yet told",
+    "forge.after_send": "the forge was told, the message's row does not yet say so",
     "environment.before_rename": "an environment of functions is made and sealed, and not yet where functions find it",
     "child.after_commit": "a child's row is there, its workflow does not yet know",
     "slot.after_commit": "a slot is held or waited for, the run that asked does not yet know",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from engine import faults
 from engine.errors import Misconfigured, Unavailable
 from engine.forge.apis import Away, Denied, Http, Refused, State, api_of
 from engine.forge.pauses import Pauses
@@ -93,7 +94,9 @@ class Reporter:
     async def _tell(self, message: Record, place: Place) -> None:
         forge = place.forge.name
         try:
+            await faults.point("forge.before_send")
             await self._send(message, place)
+            await faults.point("forge.after_send")
         except Away as error:
             delay = self._pauses.failed(forge, error.retry_after, _LONGEST)
             await self._postpone(message, delay, error.message)

@@ -22,7 +22,7 @@ REASONS_SAID: tuple[tuple[str, str], ...] = (
     (
         conditions.NETWORK,
         r"Could not resolve host|Connection refused|Failed to connect|Couldn't connect|unreachable|No route to host"
-        r"|Connection reset|early EOF|hung up unexpectedly|unexpected disconnect|SSL|returned error: 5\d\d|RPC failed",
+        r"|Connection reset|early EOF|hung up unexpectedly|unexpected disconnect|SSL|TLS|returned error: 5\d\d|RPC failed",
     ),
     (
         conditions.ACCESS_DENIED,

@@ -474,9 +474,10 @@ async def test_a_sync_daemon_that_dies_registers_each_commit_once(whole: Bench, 
 
 
 def test_every_fault_point_is_one_that_a_test_kills_at() -> None:
-    # Proposals and environments need no system: their kills stand with the tests of their rooms.
+    # Proposals, forges and environments need no system: their kills stand with the tests of their rooms.
     elsewhere = (
         "acceptance/test_trigger_kills.py",
+        "integration/forge/test_reporter.py",
         "integration/sync/test_proposal_kills.py",
         "integration/api/test_proposals.py",
         "unit/activities/test_environments.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import getpass
 import os
 import shutil
@@ -11,6 +12,7 @@ import ssl
 import subprocess
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +44,8 @@ class HttpsServer:
     endless: bool = False
     many_refs: bool = False
     """Name refs without an end, in the protocol in which the server names all."""
+    huge_pack: bool = False
+    """Send a pack that claims two thousand million objects, without an end."""
     fail_with: int = 0
     """A status to answer with."""
 
@@ -79,6 +83,8 @@ def https_server(root: Path, folder: Path, password: str) -> Iterator[HttpsServe
             elif found.fail_with:
                 kind = {"Content-Type": "application/x-git-upload-pack-advertisement"}
                 self._answer(found.fail_with, kind, b"this is no protocol of git's")
+            elif found.huge_pack:
+                self._send_huge_pack()
             elif found.drip or found.endless or found.many_refs:
                 self._misbehave()
             else:
@@ -93,6 +99,25 @@ def https_server(root: Path, folder: Path, password: str) -> Iterator[HttpsServe
                 self.rfile.readline()
                 return body
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+        def _send_huge_pack(self) -> None:
+            kind = "application/x-git-upload-pack-{}".format
+            if self.command == "GET":
+                ref = b"%040x refs/heads/main\0side-band-64k ofs-delta\n" % 1
+                said = b"001e# service=git-upload-pack\n0000%04x%s0000" % (len(ref) + 4, ref)
+                self._answer(200, {"Content-Type": kind("advertisement")}, said)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", kind("result"))
+            self.end_headers()
+            self.wfile.write(b"0008NAK\n")
+            pack, one = b"PACK\0\0\0\2\x7f\xff\xff\xff", b"\x31" + zlib.compress(b"x")
+            with contextlib.suppress(OSError):
+                while True:
+                    data = (pack + one * 500)[:65000]
+                    self.wfile.write(b"%04x\1%s" % (len(data) + 5, data))
+                    pack = b""
+            self.close_connection = True
 
         def _misbehave(self) -> None:
             """A byte a second, or without end."""

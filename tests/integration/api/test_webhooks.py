@@ -265,13 +265,12 @@ async def test_a_flood_costs_few_transactions_and_leaves_one_look(
     reads = [hooks.get("/sources") for _ in range(20)]
     calls = [*good, *forged, *large, *reads]
     random.Random(1).shuffle(calls)
-    answers = [reply.status_code for reply in await asyncio.gather(*calls)]
-    assert {status: answers.count(status) for status in set(answers)} == {
-        202: 600,
-        401: 400,
-        413: 10,
-        200: 20,
-    }
+    answers: list[int] = []
+    for first in range(0, len(calls), 103):  # in ten waves: how long a wave takes is the machine's affair
+        replies = await asyncio.gather(*calls[first : first + 103])
+        answers += [reply.status_code for reply in replies]
+    found = {status: answers.count(status) for status in sorted(set(answers))}
+    assert found == {200: 20, 202: 600, 401: 400, 413: 10}
     assert sum(batches) <= 600
     assert len(batches) <= 60, "deliveries that come together share a transaction"
     assert await hooks.asked() == ["github-flows"]

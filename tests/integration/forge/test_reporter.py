@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from engine.settings import ForgeSettings, SourceSettings
 from engine.storage import blobs, proposals, sources
 from engine.storage.database import Database
 from tests.support.fake_forge import FakeForge, fake_forge
+from tests.support.syncing import until
 
 KINDS = ("github", "gitlab", "gitea")
 whatever_the_kind = pytest.mark.parametrize("bench", ["github"], indirect=True)
@@ -187,6 +189,38 @@ async def test_whatever_the_forge_does_it_shows_in_the_end_what_the_registry_say
         assert bench.forge.last(sha, "pinflow/main") in states
         assert len([each for each in bench.forge.statuses if each["sha"] == sha]) == 1
     assert await bench.rows("SELECT 1 FROM forge_messages WHERE sent_at IS NULL") == []
+
+
+@pytest.mark.parametrize("point", ["forge.before_send", "forge.after_send"])
+async def test_a_daemon_that_dies_around_a_call_leaves_it_to_the_next_and_nothing_is_doubled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Nothing of the dead one runs on: its messages are due again when their lease is over."""
+    sha = await bench.publish("Ship it (#13)")
+    await propose(bench)
+    monkeypatch.setenv("PINFLOW_FAULTS", f"{point}=hang")
+    dying = asyncio.create_task(bench.later())
+    told = {"forge.before_send": 0, "forge.after_send": 3}[point]
+
+    async def reached() -> bool:
+        forge = bench.forge
+        return len(forge.statuses) + len(forge.comments) + len(forge.pulls) == told and await claimed(bench)
+
+    await until(reached, "all are where the daemon dies")
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    monkeypatch.delenv("PINFLOW_FAULTS")
+    assert await bench.rows("SELECT 1 FROM forge_messages WHERE sent_at IS NOT NULL") == []
+    await bench.settle()
+    assert bench.forge.last(sha, "pinflow/main") in SUCCESS
+    assert (len(bench.forge.statuses), len(bench.forge.comments), len(bench.forge.pulls)) == (1, 1, 1)
+
+
+async def claimed(bench: Bench) -> bool:
+    """Whether all that waits was taken by somebody."""
+    return not await bench.rows("SELECT 1 FROM forge_messages WHERE attempts = 0") and bool(
+        await bench.rows("SELECT 1 FROM forge_messages")
+    )
 
 
 async def test_a_commit_that_is_looked_at_again_and_registered_is_told_again(bench: Bench) -> None:
@@ -424,15 +458,7 @@ async def test_a_token_that_is_not_set_is_told_by_name(bench: Bench, monkeypatch
 
 
 async def test_a_proposal_that_asks_for_it_gets_one_pull_request(bench: Bench) -> None:
-    content = b"name: release\n"
-    async with bench.database.begin() as connection:
-        await blobs.put(connection, "definition", {blobs.digest_of(content): content})
-        await proposals.add(
-            connection, id="p1", kind="proposal", source_id=bench.source_id, name="release", path="workflows/release.yaml",
-            branch="pinflow/proposals/p1", message="Change it\n\nSince we must.\n\nPinflow-Proposal: p1\n",
-            digest=blobs.digest_of(content), requested_by="ada", pull_request=True,
-        )  # fmt: skip
-        await proposals.pushed(connection, "p1", commit_sha="c" * 40, base_sha="b" * 40, actor="sync")
+    await propose(bench)
     bench.forge.faults = ["drop"]
     await bench.settle()
     assert len(bench.forge.pulls) == 1
@@ -443,3 +469,31 @@ async def test_a_proposal_that_asks_for_it_gets_one_pull_request(bench: Bench) -
         row = await proposals.by_id(connection, "p1")
     assert row is not None
     assert row["url"] == "https://forge.example.test/pulls/1"
+
+
+async def propose(bench: Bench) -> None:
+    """A proposal that is on its remote and wants a pull request."""
+    content = b"name: release\n"
+    async with bench.database.begin() as connection:
+        await blobs.put(connection, "definition", {blobs.digest_of(content): content})
+        await proposals.add(
+            connection, id="p1", kind="proposal", source_id=bench.source_id, name="release", path="workflows/release.yaml",
+            branch="pinflow/proposals/p1", message="Change it\n\nSince we must.\n\nPinflow-Proposal: p1\n",
+            digest=blobs.digest_of(content), requested_by="ada", pull_request=True,
+        )  # fmt: skip
+        await proposals.pushed(connection, "p1", commit_sha="c" * 40, base_sha="b" * 40, actor="sync")
+
+
+async def test_what_a_pull_request_waits_for_is_told_with_its_proposal(bench: Bench) -> None:
+    await propose(bench)
+    bench.forge.faults = ["422", "422"]
+    await bench.later()
+    async with bench.database.read() as connection:
+        row = await proposals.by_id(connection, "p1")
+    assert row is not None
+    assert "422: no; not like this" in row["pull_request_error"]
+    await bench.settle()
+    async with bench.database.read() as connection:
+        row = await proposals.by_id(connection, "p1")
+    assert row is not None
+    assert (row["url"], row["pull_request_error"]) == ("https://forge.example.test/pulls/1", "")

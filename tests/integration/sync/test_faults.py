@@ -81,6 +81,7 @@ async def test_what_a_server_does_is_told_and_heals(
                 ),
                 ("TimedOut", lambda: drip(2.0), lambda: drip(60.0)),
                 ("TooLarge", lambda: name_refs(True), lambda: name_refs(False)),
+                ("TooLarge", lambda: send_huge_pack(True), lambda: send_huge_pack(False)),
             ]
 
             def fail(status: int) -> None:
@@ -95,6 +96,9 @@ async def test_what_a_server_does_is_told_and_heals(
 
             def name_refs(value: bool) -> None:
                 server.many_refs = value
+
+            def send_huge_pack(value: bool) -> None:
+                server.huge_pack = value
 
             for number, (reason, begin, end) in enumerate(faults):
                 begin()
