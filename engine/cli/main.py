@@ -132,6 +132,10 @@ def _say(error: PinflowError) -> None:
         for fault in error.problems:
             if fault.message not in error.message:
                 print(f"  {fault.pointer or '/'}: {fault.message}", file=sys.stderr)
+    # What is away is told to callers of the API without its address; whoever has that in an environment may read it.
+    cause = str(error.__cause__ or "").partition("\n")[0][:200]
+    if isinstance(error, Unavailable) and cause not in error.message:
+        print(f"  {cause}", file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
 

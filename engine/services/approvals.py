@@ -51,6 +51,7 @@ class ApprovalService:
         """Requests, the newest first, and the cursor of the next page ("" if there is none)."""
         keys = cursors.decode(cursor, int, str)
         before = (_moment(keys[0]), keys[1]) if keys else None
+        source, _, name = workflow.rpartition("/")
         async with self._database.read() as connection:
             rows = await decisions.page(
                 connection,
@@ -58,7 +59,8 @@ class ApprovalService:
                 before=before,
                 status=status,
                 execution_id=execution_id,
-                workflow=workflow,
+                workflow=name,
+                source=source,
             )
         if len(rows) <= count:
             return rows, ""

@@ -33,9 +33,6 @@ class AuditService:
         async with self._database.read() as connection:
             runs = await executions.of_commit(connection, sha, count=_RUNS_SHOWN)
             asked = await decisions.of_runs(connection, [run["id"] for run in runs])
-        for run in runs:
-            if run.pop("waits"):
-                run["status"] = "WAITING"
         return {
             "sha": sha,
             "revisions": revisions,

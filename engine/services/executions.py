@@ -228,9 +228,6 @@ class ExecutionService:
                 root=root,
                 rerun_of=rerun_of,
             )
-        for row in rows:
-            if row.pop("waits"):
-                row["status"] = "WAITING"
         more = len(rows) > count
         return rows[:count], cursors.encode(rows[count - 1]["id"]) if more else ""
 

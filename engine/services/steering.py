@@ -52,8 +52,9 @@ class SteeringService:
             )
             if run["status"] == "PAUSED":
                 await signals.resume(connection, execution_id, actor=caller.subject, reason=reason)
+            status = await executions.status_of(connection, execution_id)
         await self._send(execution_id)
-        return "RUNNING" if run["status"] == "PAUSED" else str(run["status"])
+        return str(status)
 
     async def pause(self, caller: Caller, execution_id: str, *, reason: str = "") -> str:
         """A run and all that it started begin nothing new. What runs goes on, and so do clocks and decisions."""

@@ -151,7 +151,7 @@ async def ensure_local_token(database: Database, path: Path, *, subject: str = "
     try:
         secret = (await asyncio.to_thread(path.read_text)).strip()
         await TokenService(database).authenticate(secret)
-    except (FileNotFoundError, Unauthenticated):
+    except (FileNotFoundError, UnicodeDecodeError, Unauthenticated):
         made = await create_token(
             database, actor="pinflow", subject=subject or _person(), roles=["admin"], groups=["admins"]
         )

@@ -72,6 +72,7 @@ async def page(
     status: str = "",
     execution_id: str = "",
     workflow: str = "",
+    source: str = "",
 ) -> list[Record]:
     """Up to `count` requests, the newest first, from before `(requested_at, id)`."""
     query = _shown().order_by(A.requested_at.desc(), A.id.desc()).limit(count)
@@ -83,6 +84,8 @@ async def page(
         query = query.where(A.execution_id == execution_id)
     if workflow:
         query = query.where(A.workflow == workflow)
+    if source:
+        query = query.where(Source.name == source)
     return await many(connection, query)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
+    case,
     exists,
     func,
     literal,
@@ -182,7 +183,7 @@ _WAITS = or_(
     exists().where(and_(ApprovalRequest.execution_id == E.id, ApprovalRequest.status == "PENDING")),
     exists().where(and_(TaskState.execution_id == E.id, TaskState.status == "WAITING")),
 )
-"""An open run of which a task is known to wait: RUNNING in the row, WAITING for the reader."""
+_SHOWN_STATUS = case((and_(E.status == "RUNNING", _WAITS), "WAITING"), else_=E.status)
 
 # Who signed the commit that brought the run's version, if its source asked for signatures.
 _SIGNER = func.coalesce(
@@ -204,8 +205,7 @@ _SUMMARY: tuple[ColumnElement[Any], ...] = (
     E.digest,
     _SIGNER,
     E.title,
-    E.status,
-    and_(E.status == "RUNNING", _WAITS).label("waits"),
+    _SHOWN_STATUS.label("status"),
     E.started_by,
     E.created_at,
     E.started_at,
@@ -230,8 +230,8 @@ async def lock(connection: AsyncConnection, execution_id: str) -> Record | None:
 
 
 async def status_of(connection: AsyncConnection, execution_id: str) -> str | None:
-    """The status in a run's row, None if there is no such run."""
-    return (await connection.execute(select(E.status).where(E.id == execution_id))).scalar_one_or_none()
+    """The status of a run as readers see it, None if there is no such run."""
+    return (await connection.execute(select(_SHOWN_STATUS).where(E.id == execution_id))).scalar_one_or_none()
 
 
 def _commit(prefix: str) -> ColumnElement[bool]:

@@ -20,7 +20,7 @@ async def list_approvals(
     cursor: Cursor = "",
     status: Annotated[ApprovalStatus | None, Query()] = None,
     execution_id: Annotated[str, Query(max_length=100)] = "",
-    workflow: Annotated[str, Query(max_length=300)] = "",
+    workflow: Annotated[str, Query(max_length=300, description="A name, or `source/name`.")] = "",
 ) -> Any:
     """Requests, the newest first."""
     rows, more = await services.approvals.page(

@@ -162,6 +162,8 @@ async def test_requests_are_listed_by_status_and_run(api: Api) -> None:
     assert [item["id"] for item in rest["items"]] == [requests[1]]
     own = (await api.call("GET", f"/approvals?execution_id={runs[0]}")).json()["items"]
     assert [(item["id"], item["decisions"][0]["by"]) for item in own] == [(requests[0], "a-person")]
+    for name, found in (("hello", 3), ("main/hello", 3), ("other/hello", 0)):
+        assert len((await api.call("GET", f"/approvals?workflow={name}")).json()["items"]) == found
 
 
 async def test_a_decision_while_temporal_is_away_records_nothing(api: Api) -> None:

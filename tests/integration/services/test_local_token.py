@@ -22,12 +22,12 @@ async def test_it_is_made_once_and_only_its_owner_can_read_it(database: Database
     assert caller == Caller("ada", frozenset({"admin"}), ("admins",))
 
 
-@pytest.mark.parametrize("content", ["", "nonsense\n", "pf_" + "a" * 43])
+@pytest.mark.parametrize("content", [b"", b"nonsense\n", b"pf_" + b"a" * 43, b"\xff\xfe\0"])
 async def test_a_file_that_the_database_does_not_know_is_replaced(
-    database: Database, tmp_path: Path, content: str
+    database: Database, tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "token"
-    path.write_text(content)
+    path.write_bytes(content)
     secret = await ensure_local_token(database, path, subject="ada")
     assert path.read_text().strip() == secret
     assert (await TokenService(database).authenticate(secret)).subject == "ada"

@@ -139,6 +139,16 @@ def test_faults_of_inputs_are_listed_by_pointer(
     assert "  /a/0: is no number" in capsys.readouterr().err
 
 
+def test_why_something_is_away_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = errors.Unavailable("Postgres is away")
+    away.__cause__ = OSError(111, "Connect call failed ('127.0.0.1', 1)")
+    _command_that(monkeypatch, _raising(away))
+    assert door.run(["db"]) == 75
+    assert capsys.readouterr().err.splitlines()[1] == "  [Errno 111] Connect call failed ('127.0.0.1', 1)"
+
+
 def test_a_full_disk_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/up.json")
     _command_that(monkeypatch, _raising(full))
