@@ -198,7 +198,8 @@ class Settings(BaseSettings):
     http_allow: tuple[str, ...] = ()
     """Hosts, addresses or CIDR blocks that `http_request` may reach although they are private."""
     function_packages: tuple[str, ...] = ()
-    """Installed packages whose functions `python_function` may call besides the bundle's own."""
+    """Installed packages whose functions `python_function` may call besides the bundle's own. The sync daemon, the API and
+    `validate` check definitions by it, so give them what the workers have."""
     function_memory_mb: int = Field(default=1024, ge=64)
     """Address space that one call of `python_function` may use."""
     max_concurrent_functions: int = Field(default=16, gt=0)

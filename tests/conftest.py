@@ -25,9 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _FIRST.index(item.path.relative_to(_TESTS).parts[0]))
 
 
-def pytest_report_header() -> str:
-    """Which random histories this run plays."""
-    return f"histories: seeds {SLICE[0]} to {SLICE[-1]}, and {broken_once() or 'none'} that broke a rule once"
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which random histories were played, also where the rest is quiet."""
+    reports = [each for some in terminalreporter.stats.values() for each in some]
+    if any(getattr(each, "nodeid", "").startswith("tests/histories/") for each in reports):
+        terminalreporter.write_line(
+            f"histories: seeds {SLICE[0]} to {SLICE[-1]}, and of those that broke a rule once {broken_once()}"
+        )
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -15,7 +15,7 @@ from engine.dsl import loader
 from engine.dsl.activity_types import ActivityTypes
 from engine.dsl.checking import check
 from engine.dsl.compiler import digest
-from engine.dsl.definition_files import is_definition
+from engine.dsl.definition_files import FUNCTIONS, is_definition
 from engine.errors import Conflict, InputProblem, InvalidDefinition, InvalidInput, NotFound
 from engine.forge.places import place_of
 from engine.registry import publish
@@ -283,7 +283,7 @@ async def _place_of(connection: Connection, target: Record, name: str, path: str
     having = [
         row for row in await registry.definitions(connection, name, target["name"]) if row["live_version_id"]
     ]
-    if path and (not _PATH.fullmatch(path) or not is_definition(path)):
+    if path and not may_stand_at(path):
         raise InvalidInput(
             f"a definition cannot stand at {loader.shown(path)}",
             [InputProblem("/path", "is no plain path of a .yaml or .yml file below the source's folder")],
@@ -307,6 +307,16 @@ async def _check_free(connection: Connection, target: Record, name: str, place: 
     for row in await registry.live_touched(connection, target["id"], paths=[place], names=[]):
         if row["name"] != name:
             raise Conflict(f"{place} holds the workflow {row['name']}", hint="give another path")
+
+
+def may_stand_at(path: str) -> bool:
+    """Whether a proposal may name the path, from the source's folder: plain words, and a place of definitions.
+
+    `Functions/` is none either: on some machines it is the same folder.
+    """
+    head, _, rest = path.partition("/")
+    beside = not rest or head.casefold() != FUNCTIONS
+    return beside and _PATH.fullmatch(path) is not None and is_definition(path)
 
 
 def _moved(path: str, origin: str, target: str) -> str:

@@ -78,7 +78,7 @@ class Mirror:
         self._lock, self._path = _claim(self._root, _folder_name(self.remote, credential))
         self._fetches = 0
         self._suspects: set[str] = set()
-        self._too_large: dict[tuple[str, ...], bytes] = {}
+        self._too_large: dict[tuple[str, ...], tuple[bytes, str]] = {}
         self._hash = "sha1"
         self._clear_leftovers()
 
@@ -125,8 +125,9 @@ class Mirror:
 
         What is too large is not fetched again before it has changed.
         """
-        if (seen := self._too_large.get(tuple(branches))) is not None and seen == self._asked(branches):
-            raise self._too_large_now("its branches have not changed since")
+        known = self._too_large.get(tuple(branches))
+        if known is not None and known[0] == self._asked(branches):
+            raise self._git.error(conditions.TOO_LARGE, known[1])
         before = [self.tip(branch) for branch in branches]
         self._fetch_whole(branches)
         self._too_large.pop(tuple(branches), None)
@@ -136,14 +137,17 @@ class Mirror:
         self._fetch_whole(branches)
         if self._size() > self._limits.disk:
             self.discard()
-            self._too_large[tuple(branches)] = self._asked(branches)
-            raise self._too_large_now("it was fetched, and thrown away")
+            raise self._larger_than_allowed(branches, "it was fetched, and thrown away")
 
-    def _too_large_now(self, said: str) -> SourceError:
-        limit = f"{self._limits.disk // 1024**2} MB"
-        return self._git.error(
-            conditions.TOO_LARGE, f"the repository has more than the {limit} of PINFLOW_GIT_MB; {said}"
+    def _larger_than_allowed(self, branches: Sequence[str], said: str) -> SourceError:
+        """The error, kept until the branches have changed."""
+        disk, memory = (limit // 1024**2 for limit in (self._limits.disk, self._limits.memory))
+        message = (
+            f"the repository takes more than PINFLOW_GIT_MB ({disk} MB of disk) or PINFLOW_GIT_MEMORY_MB "
+            f"({memory} MB of memory) allow: {said}"
         )
+        self._too_large[tuple(branches)] = (self._asked(branches), message)
+        return self._git.error(conditions.TOO_LARGE, message)
 
     def _asked(self, branches: Sequence[str]) -> bytes:
         """What the remote says of branches, without their objects; nothing if it cannot be asked."""
@@ -177,11 +181,7 @@ class Mirror:
         if reason == conditions.BRANCH_NOT_FOUND and not self._remote_has_branches():
             reason = conditions.REPOSITORY_EMPTY
         if reason == conditions.TOO_LARGE:
-            self._too_large[tuple(branches)] = self._asked(branches)
-            said = (
-                f"{git_said.last_words(done.stderr)}; the limits are PINFLOW_GIT_MB and PINFLOW_GIT_MEMORY_MB"
-            )
-            raise self._git.error(reason, said)
+            raise self._larger_than_allowed(branches, git_said.last_words(done.stderr))
         raise self._git.error(reason or conditions.FETCH_FAILED, git_said.last_words(done.stderr))
 
     def _fetch(self, branches: Sequence[str], limit: float) -> Done:
