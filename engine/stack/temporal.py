@@ -20,6 +20,9 @@ from engine.stack.processes import HeldLock, dying_with_parent, end_holder, free
 SEARCH_ATTRIBUTES = ("PinflowCommitSha", "PinflowDigest", "PinflowSource")
 """All of type Keyword. A start with an attribute that the server does not know is refused, so they come first."""
 
+START_LIMIT = 60.0
+"""Seconds for a server to say that it is there; a loaded machine needs ten times what a quiet one does."""
+
 DYNAMIC_CONFIG = (
     "history.transferProcessorMaxPollRPS=2000",
     "frontend.namespaceRPS=100000",
@@ -123,8 +126,11 @@ class EmbeddedTemporal:
             self._lock.note({"pid": self.pid, "port": self.port, "ui_port": self.ui_port})
         finally:
             self._lock.let_go()
-        await until(lambda: self._ready(begin) or not self.alive(), 60)
-        return self._ready(begin)
+        await until(lambda: self._ready(begin) or not self.alive(), START_LIMIT)
+        if self._ready(begin):
+            return True
+        await self.stop()  # it holds the lock, and the next try would take it for another process
+        return False
 
     def _spawn(self, program: Path) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

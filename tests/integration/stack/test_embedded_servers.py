@@ -15,7 +15,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from engine.errors import Misconfigured
+from engine.errors import Misconfigured, Unavailable
+from engine.stack import temporal
 from engine.stack.postgres import EmbeddedPostgres
 from engine.stack.temporal import SEARCH_ATTRIBUTES, EmbeddedTemporal, temporal_program
 from tests.support.processes import runs
@@ -170,6 +171,19 @@ async def test_an_orphan_that_does_not_answer_is_ended_and_replaced(
         assert not dev_server.alive()
     finally:
         await heir.stop()
+
+
+async def test_a_server_that_never_comes_up_is_ended_before_the_next_try(
+    dev_server: EmbeddedTemporal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "temporal-that-hangs"
+    program.write_text("#!/bin/sh\necho it hangs\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(temporal, "temporal_program", lambda: program)
+    monkeypatch.setattr(temporal, "START_LIMIT", 0.2)
+    with pytest.raises(Unavailable, match="Temporal does not start"):
+        await dev_server.start()
+    assert not dev_server.alive()
 
 
 async def test_servers_of_a_killed_test_process_end_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
