@@ -12,36 +12,33 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
 from engine import faults
-from engine.dsl import codes as dsl_codes
-from engine.dsl.calls import Misfit
 from engine.errors import Conflict, PinflowError, Problem, SourceError
 from engine.registry.revisions import (
     Bundle,
     Commit,
     Cursor,
-    LiveDefinition,
     RevisionPlan,
-    VersionContent,
 )
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.settings import SourceSettings
-from engine.storage import blobs, registry, sources
+from engine.storage import registry, sources
 from engine.storage.database import Connection, Database
-from engine.sync import calls, conditions, functions, plan, problems, reading
-from engine.sync.checker import Answer, Checker, Question
+from engine.sync import conditions, plan, problems, reading
+from engine.sync.checker import Checker
+from engine.sync.deciding import Decider
 from engine.sync.declarations import Declared
 from engine.sync.git_reader import Reader
 from engine.sync.git_urls import shown_url
 from engine.sync.mirror import Mirror
 from engine.sync.repository import Fetched, Repository
+from engine.sync.standing import Standing, kept, rejected, synced
 from engine.sync.trust import Judge, Judgement, Signature
 
 _log = structlog.get_logger(__name__)
@@ -51,18 +48,6 @@ _Result = TypeVar("_Result")
 _TRIES = 10
 _GIVE_UP_AFTER = 2
 """Failures of ours at one commit, after which it is rejected."""
-# Carried problems whose paths may not be looked up by name: everything is compared anew.
-_OF_ODD_ENTRIES = frozenset({problems.SYMLINK, problems.SUBMODULE, problems.FILE_NAME})
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a source stands after a pass; the words are those of `conditions.py`."""
-
-    condition: str
-    reason: str
-    message: str
-    observed_sha: str | None = None
 
 
 class Reconciler:
@@ -393,167 +378,12 @@ class Reconciler:
     async def _decide(
         self, reader: Reader, sha: str, cursor: Cursor
     ) -> tuple[reading.CommitReading, plan.Decision]:
-        live: list[LiveDefinition] | None = None
-        carried = await self._carried(cursor)
-        whole = any(code in _OF_ODD_ENTRIES for _, code in carried)
-        if whole or await self._in_thread(lambda: reading.needs_listing(reader, cursor, self._folder)):
-            live = await self._live(registry.live_all)
-        again = {path for path, _ in carried if self._is_of_functions(path)}
-        paths = {path for path, _ in carried if path} - again
-        found = await self._in_thread(
-            lambda: reading.read_commit(
-                reader,
-                sha,
-                cursor,
-                self._folder,
-                live,
-                paths,
-                functions=bool(again),
-                isolated=self._isolated,
-            )
-        )
-        files = await self._check(found)
-        blocking = (*found.problems, *self._blocking(found))
-        if blocking:
-            others = tuple(problem for file in files for problem in file.problems)
-            return found, plan.Decision(problems=blocking + others)
-        return found, await self._judge_files(reader, found, files, cursor)
-
-    @property
-    def _isolated(self) -> bool:
-        return isinstance(self.source, SourceSettings) and self.source.mode == "isolated"
-
-    async def _carried(self, cursor: Cursor) -> list[tuple[str, str]]:
-        """(path, code) of the live revision's problems: what they concern is looked at again until it is mended."""
-        if not cursor.live_faulty:
-            return []
-        async with self._database.read() as connection:
-            rows = await registry.problems_of(connection, self._source_id, cursor.live_seq)
-        return [(row["file"], row["code"]) for row in rows]
-
-    def _blocking(self, found: reading.CommitReading) -> tuple[Problem, ...]:
-        """What is wrong with the tree beyond single definitions; the functions are one thing, and never half of it."""
-        if not self._isolated:
-            return found.changes.problems
-        return tuple(each for each in found.changes.problems if self._is_of_functions(each.file))
-
-    def _is_of_functions(self, path: str) -> bool:
-        return path.startswith(plan.join(self._folder, f"{plan.FUNCTIONS}/"))
-
-    async def _check(self, found: reading.CommitReading) -> list[plan.CheckedFile]:
-        questions = [Question(path, text) for path, text in found.texts.items() if text is not None]
-        answers = await self._checker.check(questions) if questions else []
-        files = [_checked(answer, found) for answer in answers]
-        return files + [_too_large(path, found) for path, text in found.texts.items() if text is None]
-
-    async def _judge_files(
-        self, reader: Reader, found: reading.CommitReading, files: Sequence[plan.CheckedFile], cursor: Cursor
-    ) -> plan.Decision:
-        paths = [*found.changes.files, *found.changes.removed]
-        names = [file.content.name for file in files if file.content.name]
-        users: list[LiveDefinition] = []
-        live: list[LiveDefinition] = []
-        count = 0
-        if paths:
-            async with self._database.read() as connection:
-                rows = await registry.live_touched(connection, self._source_id, paths=paths, names=names)
-                count = await registry.live_count(connection, self._source_id) if rows else 0
-            live = await self._with_name_lines(reader, [_live(row) for row in rows], set(paths))
-        if found.changes.functions:
-            users = await self._live(registry.live_function_users)
-        judged = await functions.judge(
-            self._checker,
-            self._registry,
-            found.bundle,
-            plan.join(self._folder, plan.FUNCTIONS),
-            files,
-            [each for each in users if each.bundle_digest != found.bundle.digest],
-            {*paths, *(each.file for each in found.changes.problems)},
-        )
+        """What the commit holds, and what becomes of it."""
         assert isinstance(self.source, SourceSettings)
-        guard = plan.Guard(
-            live=count,
-            max_deletions=self.source.max_deletions,
-            max_percent=self.source.max_deletions_percent,
-            confirmed=found.confirmed or cursor.confirmed_sha == found.commit.sha,
+        decider = Decider(
+            self.source, self._source_id, self._folder, self._database, self._checker, self._in_thread
         )
-        decide = partial(
-            plan.decide,
-            removed=found.changes.removed,
-            live=live,
-            guard=guard,
-            bundle_digest=found.bundle.digest,
-            function_users=judged.users,
-            isolated=self._isolated,
-            others=found.changes.problems,
-        )
-        return await self._decide_together(judged.files, judged.problems, decide)
-
-    async def _decide_together(
-        self,
-        files: Sequence[plan.CheckedFile],
-        problems: Sequence[Problem],
-        decide: Callable[..., plan.Decision],
-    ) -> plan.Decision:
-        """Decide, and see whether what would then be live fits together.
-
-        Where bad files stand alone, what does not fit is held back: the caller if the commit changes it, otherwise what
-        it calls. The rest is judged again without it, until all that would be live fits.
-        """
-        kept = [*problems]
-        while True:
-            decision = decide(files, kept=kept)
-            if decision.problems and not decision.partial:
-                return decision
-            bad = {problem.file for problem in decision.problems}
-            good = [file for file in files if file.content.path not in bad]
-            found = await calls.misfits(
-                self._database, self._registry, self._source_id, good, decision.retires
-            )
-            unfit = [each for each in found if each.problem not in kept]
-            if not unfit:
-                return decision
-            if not self._isolated:
-                return plan.Decision(problems=tuple(each.problem for each in unfit))
-            held = await self._held_back(unfit, good, decision.retires)
-            paths = {file.content.path for file in good}
-            files = [_with_problems(file, held) for file in files]
-            kept += [problem for problem in held if problem.file not in paths]
-
-    async def _held_back(
-        self, unfit: Sequence[Misfit], good: Sequence[plan.CheckedFile], retires: Sequence[str]
-    ) -> list[Problem]:
-        """The problems of what is held back so that the others fit; of what the commit changes nothing of, as it is."""
-        paths = {file.content.path for file in good}
-        changed = {file.content.name: file.content for file in good}
-        async with self._database.read() as connection:
-            rows = await registry.live_touched(connection, self._source_id, paths=[], names=retires)
-        gone = {row["name"]: row["path"] for row in rows}
-        held: list[Problem] = []
-        for each in unfit:
-            if each.problem.file in paths:
-                held.append(each.problem)
-                continue
-            blamed = [_needed_as_it_was(each, changed[name]) for name in each.between if name in changed]
-            blamed += [_needed(each, name, gone[name]) for name in each.between if name in gone]
-            held += blamed or [each.problem]
-        return list(dict.fromkeys(held))
-
-    async def _with_name_lines(
-        self, reader: Reader, live: list[LiveDefinition], changed: set[str]
-    ) -> list[LiveDefinition]:
-        """Live definitions outside of the change have a name that is defined anew: a problem will point at them."""
-        result = []
-        for each in live:
-            if each.path not in changed:
-                text = await self._registry.content(each.digest)
-                each = replace(each, name_line=plan.name_line(text))
-            result.append(each)
-        return result
-
-    async def _live(self, query: Callable[..., Any]) -> list[LiveDefinition]:
-        async with self._database.read() as connection:
-            return [_live(row) for row in await query(connection, self._source_id)]
+        return await decider.decide(reader, sha, cursor)
 
     # --- how the source stands ---------------------------------------------------------------------------------
 
@@ -565,16 +395,16 @@ class Reconciler:
                 if cursor.last_status == "REJECTED" or cursor.live_faulty:
                     rows = await registry.problems_of(connection, self._source_id, cursor.last_seq)
                 if cursor.last_status == "REJECTED":
-                    standing = _rejected(cursor, rows)
+                    standing = rejected(cursor, rows)
                 elif rows:
-                    standing = _kept(cursor, rows)
+                    standing = kept(cursor, rows)
                 else:
                     standing = await self._in_sync(connection, cursor)
             self._stood = (cursor.last_seq, standing)
         return self._stood[1]
 
     async def _in_sync(self, connection: Connection, cursor: Cursor) -> Standing:
-        return _synced(cursor, await registry.live_count(connection, self._source_id))
+        return synced(cursor, await registry.live_count(connection, self._source_id))
 
     async def _report(self, standing: Standing, cursor: Cursor | None) -> None:
         if not self._source_id:
@@ -597,116 +427,13 @@ class Reconciler:
         if revision.rejected:
             log.warning("commit rejected", problems=len(revision.problems), first=str(revision.problems[0]))
         else:
-            kept = {"problems": len(revision.problems)} if revision.problems else {}
-            log.info("revision registered", deployed=len(deployed), retired=len(retired), **kept)
+            told = {"problems": len(revision.problems)} if revision.problems else {}
+            log.info("revision registered", deployed=len(deployed), retired=len(retired), **told)
 
     # --- git -----------------------------------------------------------------------------------------------------
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-
-def _checked(answer: Answer, found: reading.CommitReading) -> plan.CheckedFile:
-    text = found.texts[answer.path]
-    assert text is not None
-    content = VersionContent(
-        name=answer.name,
-        path=answer.path,
-        git_blob=found.changes.files[answer.path],
-        digest=blobs.digest_of(text),
-        compiled_digest=blobs.digest_of(answer.compiled),
-        bundle_digest="",
-        dsl=answer.dsl,
-        version=answer.version,
-        title=answer.title,
-        description=answer.description,
-        labels=answer.labels or {},
-        uses_functions=answer.uses_functions,
-        calls=answer.calls,
-        triggers=answer.triggers,
-        text=text,
-        compiled=answer.compiled,
-    )
-    return plan.CheckedFile(content, answer.problems, tuple(answer.functions))
-
-
-def _needed_as_it_was(misfit: Misfit, content: VersionContent) -> Problem:
-    """A changed definition is held back for a caller that stays as it is."""
-    return Problem(
-        code=misfit.problem.code,
-        message=f"{content.name} keeps its last good version: {_as_told(misfit)}",
-        file=content.path,
-        line=plan.name_line(content.text),
-        column=1,
-        path="name",
-        hint="change both in one commit",
-    )
-
-
-def _needed(misfit: Misfit, name: str, path: str) -> Problem:
-    """A definition whose file is gone stays for a caller that stays."""
-    return Problem(
-        code=problems.NOT_RETIRED,
-        message=f"workflow {name} stays live: {_as_told(misfit)}",
-        file=path,
-        hint="change what calls it in the same commit",
-    )
-
-
-def _as_told(misfit: Misfit) -> str:
-    found = misfit.problem
-    return (
-        f"{misfit.between[0]} calls it as it was ({found.file}:{found.line}:{found.column}: {found.message})"
-    )
-
-
-def _with_problems(file: plan.CheckedFile, found: Sequence[Problem]) -> plan.CheckedFile:
-    own = tuple(problem for problem in found if problem.file == file.content.path)
-    return replace(file, problems=file.problems + own)
-
-
-def _too_large(path: str, found: reading.CommitReading) -> plan.CheckedFile:
-    message = f"the file is larger than {reading.MAX_TEXT} bytes"
-    answer = Answer(
-        path=path, problems=(Problem(code=dsl_codes.TOO_LARGE, message=message, file=path, line=1),)
-    )
-    return _checked(answer, replace(found, texts={path: b""}))
-
-
-_LIVE_FIELDS = tuple(name for name in LiveDefinition.__dataclass_fields__ if name != "name_line")
-
-
-def _live(row: dict[str, Any]) -> LiveDefinition:
-    return LiveDefinition(**{name: row[name] for name in _LIVE_FIELDS})
-
-
-def _synced(cursor: Cursor, count: int) -> Standing:
-    if not count:
-        message = f"{cursor.live_sha[:12]} is live and holds no definition in {cursor.folder or 'its root'}"
-        return Standing(conditions.SYNCED, conditions.NO_DEFINITIONS, message)
-    message = f"{cursor.live_sha[:12]} is live with {count} definition{'s' if count > 1 else ''}"
-    return Standing(conditions.SYNCED, conditions.UP_TO_DATE, message)
-
-
-def _rejected(cursor: Cursor, rows: Sequence[dict[str, Any]]) -> Standing:
-    first = rows[0] if rows else {"file": "", "line": 0, "column": 0, "code": "", "message": ""}
-    if first["code"] in conditions.HELD_BY:
-        message = f"{cursor.last_sha[:12]} is held: {first['message']}"[:2000]
-        return Standing(conditions.HELD, conditions.HELD_BY[first["code"]], message)
-    message = f"{cursor.last_sha[:12]} has {_count(rows)}"[:2000]
-    return Standing(conditions.REJECTED, conditions.INVALID_REVISION, message)
-
-
-def _kept(cursor: Cursor, rows: Sequence[dict[str, Any]]) -> Standing:
-    message = f"{cursor.live_sha[:12]} is live but for files that keep their last good version: it has {_count(rows)}"
-    return Standing(conditions.OUT_OF_SYNC, conditions.FILES_KEPT, message[:2000])
-
-
-def _count(rows: Sequence[dict[str, Any]]) -> str:
-    first = rows[0] if rows else {"file": "", "line": 0, "column": 0, "code": "", "message": ""}
-    line = f":{first['line']}:{first['column']}" if first["line"] else ""
-    place = f"{first['file']}{line}: " if first["file"] else ""
-    return f"{len(rows)} problem{'s' if len(rows) > 1 else ''}, the first: {place}{first['code']} {first['message']}"
 
 
 def _rules_of(declared: Declared) -> str:

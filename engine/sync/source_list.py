@@ -14,8 +14,9 @@ from engine.sync import conditions, plan, problems, reading
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declarations, Declared, read_list
 from engine.sync.git_reader import Reader
-from engine.sync.reconciler import Reconciler, Standing
+from engine.sync.reconciler import Reconciler
 from engine.sync.repository import Repository
+from engine.sync.standing import Standing
 
 _log = structlog.get_logger(__name__)
 _MAX_LIST = 256 * 1024

@@ -19,7 +19,8 @@ from engine.settings import Credential, SourceSettings, Trust
 from engine.storage.database import Database
 from engine.sync.checker import Checker
 from engine.sync.declarations import Declared
-from engine.sync.reconciler import Reconciler, Standing
+from engine.sync.reconciler import Reconciler
+from engine.sync.standing import Standing
 from tests.support.git import Repository
 
 

@@ -12,8 +12,8 @@ import pytest
 from engine.settings import Credential
 from engine.sync import conditions, mirror
 from engine.sync.git_source import Limits
-from engine.sync.reconciler import Standing
 from engine.sync.repository import Repository as Remote
+from engine.sync.standing import Standing
 from tests.support.git import Repository
 from tests.support.git_servers import https_server
 from tests.support.syncing import Syncing, flow
