@@ -107,7 +107,7 @@ def comment(found: Pipeline, marker: str, text: str) -> None:
     # What follows needs the server's packages.
     import asyncio
 
-    from engine.forge.apis import Http, Refused, api_of
+    from engine.forge.apis import Denied, Http, Refused, api_of
     from engine.forge.places import Place
     from engine.settings import ForgeSettings
 
@@ -120,7 +120,7 @@ def comment(found: Pipeline, marker: str, text: str) -> None:
         http = Http()
         try:
             await api_of(Place(settings, found.repository), http).comment(number, marker, text)
-        except Refused as error:
+        except (Refused, Denied) as error:
             raise Misconfigured(
                 str(error), hint=f"the token in {found.token_env} must have the right to comment"
             ) from error

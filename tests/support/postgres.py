@@ -13,8 +13,8 @@ from engine.storage.migrate import upgrade
 
 TEMPLATE = "template_pinflow"
 
-# A killed process loses nothing that it wrote to the file system; only a power cut would, and a test database may.
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+# What is committed has left the server's memory, so that a killed server loses nothing; only a killed machine would.
+FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
 
 
 class TestPostgres(EmbeddedPostgres):
