@@ -100,7 +100,7 @@ def _gitlab(environ: Mapping[str, str]) -> Pipeline:
 
 
 def comment(found: Pipeline, marker: str, text: str) -> None:
-    """Put a comment on the pull request, in place of the one that holds the marker.
+    """Put a comment on the pull request, in place of the one that begins with the marker.
 
     Raises `Misconfigured` for a token that is missing or refused, `Unavailable` if the forge is away.
     """

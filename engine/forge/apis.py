@@ -51,7 +51,7 @@ class ForgeApi(Protocol):
         """Set the status of a commit. With `again`, look first: the answer of an earlier try was lost."""
 
     async def comment(self, number: int, marker: str, text: str, *, fresh: bool = True) -> None:
-        """Put a comment on a pull request, in place of the one that holds the marker. If there is none, only if `fresh`."""
+        """Put a comment on a pull request, in place of the one that begins with the marker. If there is none, only if `fresh`."""
 
     async def open_pull_request(self, branch: str, base: str, title: str, text: str) -> str:
         """Open a pull request and return its address; that of the one that is open already."""
@@ -247,11 +247,12 @@ class _Call(Protocol):
 async def _put_comment(
     call: _Call, listed: str, one: str, verb: str, marker: str, text: str, *, fresh: bool
 ) -> None:
-    """Write over the comment that holds the marker, and take away what an earlier race has doubled; else a new one.
+    """Write over the comment that begins with the marker, and take away what an earlier race has doubled; else a new one.
 
-    One that is not ours to write over (somebody has copied the marker) is passed by.
+    A person's answer that quotes ours has the marker further on: a token that may do all could write over it, too.
+    One that is not ours to write over (somebody has copied all of it) is passed by.
     """
-    ours = [each async for each in _comments(call, listed) if marker in str(each.get("body"))]
+    ours = [each async for each in _comments(call, listed) if str(each.get("body")).startswith(marker)]
     for place, each in enumerate(ours):
         if each.get("body") != text:
             status, _ = await call(verb, f"{one}/{int(each['id'])}", {"body": text}, expected=(403, 404))

@@ -439,6 +439,17 @@ async def test_a_copy_of_our_marker_in_a_strangers_comment_is_passed_by(bench: B
     assert "`release` is deployed" in ours["body"]
 
 
+async def test_an_answer_that_quotes_our_comment_is_left_alone(bench: Bench) -> None:
+    quote = "> <!-- pinflow:live:https://pinflow.example.test -->\n> deployed\n\nThank you!"
+    bench.forge.comments = [{"id": 1, "number": 13, "body": quote}]
+    for _ in range(2):
+        await bench.publish("Ship it (#13)")
+        await bench.settle()
+    theirs, ours = bench.forge.comments
+    assert theirs["body"] == quote
+    assert "`release` is deployed" in ours["body"]
+
+
 async def test_an_answer_without_end_is_cut_off(bench: Bench) -> None:
     bench.forge.faults = ["huge"] * 30
     await bench.publish()
