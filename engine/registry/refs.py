@@ -1,10 +1,10 @@
-"""What is said of a short SHA that means several commits, wherever one can be given."""
+"""What is said of a short SHA that means several commits, and of a source that is not there, wherever one can be given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, NotFound
 
 _SHOWN = 10
 _LETTERS = 16
@@ -21,3 +21,8 @@ def ambiguous_ref(ref: str, commits: Sequence[str]) -> InvalidInput:
     return InvalidInput(
         f"ref {ref} is ambiguous: {candidates(commits)}", hint="give more characters of the SHA"
     )
+
+
+def unknown_source(name: str, known: Iterable[str]) -> NotFound:
+    """The error for a source that nobody has declared here."""
+    return NotFound(f"no source {name[:80]!r}", hint=f"there are: {', '.join(sorted(known)) or 'none'}")

@@ -15,7 +15,7 @@ from engine.errors import InvalidInput, NotFound
 from engine.registry import closure
 from engine.registry import publish as publishing
 from engine.registry.closure import Closure
-from engine.registry.refs import ambiguous_ref
+from engine.registry.refs import ambiguous_ref, unknown_source
 from engine.registry.revisions import Cursor, Published, RevisionPlan
 from engine.storage import blobs, registry, sources
 from engine.storage.database import Connection, Database
@@ -240,8 +240,7 @@ class WorkflowRegistry:
         async with self._database.begin() as connection:
             asked = await sources.request_sync(connection, source)
             if source is not None and not asked:
-                known = [row["name"] for row in await sources.list_all(connection)]
-                raise NotFound(f"no source {source!r}", hint=f"there are: {', '.join(known) or 'none'}")
+                raise unknown_source(source, [row["name"] for row in await sources.list_all(connection)])
         return list(asked)
 
 
@@ -312,7 +311,7 @@ async def _unknown_name(connection: Connection, name: str, source: str) -> NotFo
             hint="run an older version of it with its commit SHA as ref",
         )
     if source and source not in (there := [row["name"] for row in await sources.list_all(connection)]):
-        return NotFound(f"no source {source[:80]!r}", hint=f"there are: {', '.join(there) or 'none'}")
+        return unknown_source(source, there)
     wanted = f"{source}/{name}" if source else name
     rows = await registry.names(connection)
     live = sorted({row["name"] for row in rows if not row["retired"] and source in ("", row["source"])})

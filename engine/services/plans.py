@@ -24,6 +24,7 @@ from engine.planning.recorded import (
     RecordedVote,
 )
 from engine.planning.surroundings import Surroundings
+from engine.registry.refs import unknown_source
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.storage import impact, registry
 from engine.storage.database import Database
@@ -68,8 +69,11 @@ class PlanService:
         """The plan of `files`, the same as offline, with what it would meet here. `surroundings` as of `make_plan`.
 
         A `head` with problems meets nothing: it would be refused.  `source` keeps other sources out of the answer.
+        Raises `NotFound` if there is no such source.
         """
         async with self._gate:
+            if source and source not in (there := [row["name"] for row in await self._registry.sources()]):
+                raise unknown_source(source, there)
             made = await asyncio.to_thread(
                 make_plan, base, head, files, types=self._types, names=names, surroundings=surroundings
             )

@@ -19,6 +19,7 @@ from engine.dsl.definition_files import FUNCTIONS, is_definition
 from engine.errors import Conflict, InputProblem, InvalidDefinition, InvalidInput, NotFound
 from engine.forge.places import place_of
 from engine.registry import publish
+from engine.registry.refs import unknown_source
 from engine.registry.workflow_registry import WorkflowRegistry
 from engine.services import cursors
 from engine.services.callers import Caller
@@ -274,7 +275,7 @@ async def _source_of(connection: Connection, name: str, source: str) -> Record:
 
 def _named(known: Mapping[str, Record], source: str) -> Record:
     if source not in known:
-        raise NotFound(f"no source {source[:80]!r}", hint=f"there are: {', '.join(sorted(known)) or 'none'}")
+        raise unknown_source(source, known)
     return known[source]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict
+from engine.registry.refs import unknown_source
 from engine.services.callers import Caller
 from engine.storage import audit, registry, sources
 from engine.storage.database import Connection, Database
@@ -75,9 +76,7 @@ async def _known(connection: Connection, name: str) -> int:
     for row in rows:
         if row["name"] == name:
             return int(row["id"])
-    raise NotFound(
-        f"no source {name!r}", hint=f"there are: {', '.join(row['name'] for row in rows) or 'none'}"
-    )
+    raise unknown_source(name, [row["name"] for row in rows])
 
 
 async def _held_by(connection: Connection, source_id: int, last: dict[str, Any]) -> list[str]:

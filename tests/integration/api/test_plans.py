@@ -176,6 +176,13 @@ async def test_each_source_that_has_the_name_is_told_unless_one_is_named(live: A
     assert [met.source for met in definition.live] == ["staging"]
 
 
+async def test_a_source_that_is_not_there_is_told_beside_those_that_are(live: Api) -> None:
+    reply = await live.call("POST", "/plan", {"files": [], "source": "prodution"})
+    assert reply.status_code == 404
+    assert "prodution" in reply.json()["detail"]
+    assert "production" in reply.json()["hint"]
+
+
 async def test_parents_that_start_it_by_name_are_told(live: Api) -> None:
     body = json.dumps(
         {"tasks": [{"type": "workflow", "workflow": "release"}]}, separators=(",", ":")
