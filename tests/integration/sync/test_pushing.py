@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,10 @@ import pytest
 from engine.errors import SourceError
 from engine.settings import SourceSettings
 from engine.sync.commit_message import TRAILER, author, message
-from engine.sync.pushing import Order, Pusher, Refused, TooLate
+from engine.sync.pushing import Pusher, Refused, TooLate
 from tests.support.git import Repository
+from tests.support.orders import ORDER, PATH
 from tests.support.syncing import flow
-
-PATH = "workflows/release.yaml"
-ORDER = Order(
-    id="0190-a",
-    name="release",
-    path=PATH,
-    branch="pinflow/proposals/0190-a",
-    direct=False,
-    message=message("Change it", "Since we must.", "0190-a"),
-    author="ada",
-    at=datetime(2026, 6, 1, tzinfo=UTC),
-    files={PATH: flow("release", "2").encode()},
-)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,25 +20,14 @@ from engine.storage import blobs, proposals, sources
 from engine.storage.database import Database
 from engine.sync.commit_message import message
 from engine.sync.proposer import Proposer
-from engine.sync.pushing import Order, Pusher, Refused, TooLate
+from engine.sync.pushing import Pusher, Refused, TooLate
 from tests.support.git import Repository
 from tests.support.git_servers import SSHD, HttpsServer, SshServer, https_server, ssh_server
+from tests.support.orders import ORDER, PATH
 from tests.support.signing import ssh_key
 from tests.support.syncing import flow
 
 TOKEN = "pf-canary+/42 ok"
-PATH = "workflows/release.yaml"
-ORDER = Order(
-    id="0190-a",
-    name="release",
-    path=PATH,
-    branch="pinflow/proposals/0190-a",
-    direct=False,
-    message=message("Change it", "", "0190-a"),
-    author="ada",
-    at=datetime(2026, 6, 1, tzinfo=UTC),
-    files={PATH: flow("release", "2").encode()},
-)
 DIRECT = replace(ORDER, direct=True, branch="main")
 
 
